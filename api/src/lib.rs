@@ -1,0 +1,29 @@
+//! What every part of Knit agrees on: ids, tags, statuses, wire bodies, endpoints and profiles.
+//!
+//! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
+//! client with its server; members that Knit adds stand after the original ones. Reading order:
+//! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
+//! then how they travel: [`endpoint`], [`problem`], [`server`], [`json`], and [`profile`].
+//!
+//! Feature `client` adds the HTTP client, feature `bundle` the form in which folders travel.
+
+#[cfg(feature = "bundle")]
+pub mod bundle;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod data;
+pub mod endpoint;
+pub mod id;
+pub mod image;
+pub mod json;
+pub mod plan;
+pub mod problem;
+pub mod profile;
+pub mod quantity;
+pub mod run;
+pub mod server;
+pub mod tag;
+pub mod time;
+
+/// The version of this build: one for the whole workspace.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

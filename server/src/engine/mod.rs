@@ -1,0 +1,243 @@
+//! Where bytes and work live: the plain words that loops and HTTP use for it, and the trait behind
+//! which each kind of place stands.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use knit_api::id::{DataId, PlanId, RunId};
+use knit_api::image::ImageRef;
+use knit_api::plan::{OnNode, Resources};
+use knit_api::run::Exit;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+
+pub mod local;
+
+/// Bytes in flight; an error ends them.
+pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// Name of the place that holds one Data: `data-knitid-<id>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Volume(String);
+
+impl Volume {
+    /// The volume of this Data.
+    pub fn of(data: &DataId) -> Self {
+        Self(format!("data-knitid-{data}"))
+    }
+
+    /// A name as the store keeps it. It must be one plain path segment.
+    pub fn from_stored(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The form in which a folder travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Ours, plain.
+    Bundle,
+    /// Ours, compressed with zstd.
+    BundleZstd,
+    /// The original's tar.gz.
+    TarGz,
+}
+
+/// What is known of a folder once it is final.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Root digest, 64 lower-case hex digits.
+    pub digest: String,
+    /// Entries below the root.
+    pub entries: u64,
+    /// Bytes in regular files.
+    pub bytes: u64,
+    /// What was left out and why, for the Run's message (sockets, devices, FIFOs); bounded in number.
+    pub left_out: Vec<String>,
+}
+
+/// A worker to start: everything that executing a Run needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The Run.
+    pub run: RunId,
+    /// Its Plan.
+    pub plan: PlanId,
+    /// What to execute.
+    pub image: ImageRef,
+    /// Replaces the image's entrypoint when not empty.
+    pub entrypoint: Vec<String>,
+    /// Replaces the image's arguments when not empty.
+    pub args: Vec<String>,
+    /// Mounted read-only. One volume may stand on several paths.
+    pub inputs: Vec<Mount>,
+    /// Mounted writable; empty at the start.
+    pub outputs: Vec<Mount>,
+    /// Where stdout and stderr go, as the file `log` in it.
+    pub log: Option<Volume>,
+    /// Limits.
+    pub resources: Resources,
+    /// Where it may execute.
+    pub on_node: OnNode,
+    /// Only on clusters.
+    pub service_account: String,
+}
+
+/// A volume at a path of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute and clean.
+    pub path: String,
+    /// What is there.
+    pub volume: Volume,
+}
+
+/// Answer to a request to start a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It is on its way; observe it.
+    Accepted,
+    /// Not now: other workers hold what it needs. Ask again when room is freed.
+    NoRoom {
+        /// What is missing, for a person.
+        reason: String,
+    },
+    /// Not ever on this place as it is.
+    NeverFits {
+        /// Which demand is larger than what there is, for a person.
+        reason: String,
+    },
+}
+
+/// What can be seen of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// There is none by that name.
+    Absent,
+    /// Accepted, and its image is being fetched or its container made.
+    Preparing {
+        /// What it is busy with, for a person.
+        reason: String,
+    },
+    /// Its process runs.
+    Running {
+        /// `sha256:…` of the image's manifest.
+        image_digest: String,
+    },
+    /// Its process has ended, or will never start.
+    Ended {
+        /// How. Code 0 is success.
+        exit: Exit,
+        /// Once known.
+        image_digest: Option<String>,
+    },
+}
+
+/// Something happened at the engine that is worth a look; a hint, like every signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// This Run's worker changed.
+    Worker(RunId),
+    /// Room for further workers was freed.
+    Room,
+}
+
+/// What an operator wants to know of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// Its kind, for example `native`.
+    pub name: String,
+    /// Why this kind was chosen, and how it is limited here.
+    pub detail: String,
+    /// Milli-cpus that workers may hold together.
+    pub cpu_millis: u64,
+    /// Bytes of memory that workers may hold together.
+    pub memory_bytes: u64,
+    /// Workers at present.
+    pub workers: usize,
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The bytes received are not what they should be: damaged, incomplete, hostile or too large. The
+    /// sender's fault; nothing was kept.
+    #[error("{0}")]
+    BadContent(String),
+    /// There is no such volume, worker or log.
+    #[error("{0} is not there")]
+    NotFound(String),
+    /// The disk is full.
+    #[error("no space is left on the device that holds {0}")]
+    NoSpace(String),
+    /// Anything else, with what was being done.
+    #[error("{what}: {cause}")]
+    Failed {
+        /// What was being done, on what.
+        what: String,
+        /// Why it did not work.
+        cause: String,
+    },
+}
+
+/// Where bytes and work live. All methods may be called again after a crash at any point: doing a
+/// thing twice does nothing more. Methods return soon; what takes long is observed.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// For the operator.
+    fn status(&self) -> EngineStatus;
+
+    /// What happens from now on; only one subscriber (the run loop) is served.
+    fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<EngineEvent>;
+
+    /// Afterwards the volume exists and is empty, writable for the Run's outputs.
+    async fn create_volume(&self, volume: &Volume) -> Result<(), EngineError>;
+
+    /// Fills a volume that does not exist yet from a stream. It appears only complete, verified and
+    /// synced to disk, with its manifest kept; after an error or a dropped call nothing is left.
+    async fn receive(&self, volume: &Volume, form: Form, body: ByteStream) -> Result<Sealed, EngineError>;
+
+    /// Streams the content of a volume.
+    async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError>;
+
+    /// Makes the content of an output final: walks it without following links, computes manifest and
+    /// digest, removes what cannot be kept, syncs it to disk.
+    async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError>;
+
+    /// Removes a volume; one that is not there is fine.
+    async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError>;
+
+    /// All volumes there are, for housekeeping.
+    async fn volumes(&self) -> Result<Vec<Volume>, EngineError>;
+
+    /// Asks for a worker. Its request survives a restart of the server.
+    async fn start(&self, work: &Work) -> Result<Started, EngineError>;
+
+    /// Looks at a worker.
+    async fn observe(&self, run: &RunId) -> Result<Observation, EngineError>;
+
+    /// Ends the worker if it runs (politely for `grace`, then not), waits until nothing of it is
+    /// left, and removes what belongs to it except its volumes. One that is not there is fine.
+    async fn remove_worker(&self, run: &RunId, grace: std::time::Duration) -> Result<(), EngineError>;
+
+    /// All Runs that have a worker here, for housekeeping.
+    async fn workers(&self) -> Result<Vec<RunId>, EngineError>;
+
+    /// Streams the log in this volume. With `follow` it goes on while the Run's worker lives and ends
+    /// with its last byte.
+    async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError>;
+}

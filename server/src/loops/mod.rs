@@ -1,0 +1,1 @@
+//! What Knit does by itself: one file per loop, one driver for all.
