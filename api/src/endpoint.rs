@@ -7,6 +7,8 @@ use crate::id::{DataId, PlanId, RunId};
 pub const API: &str = "/api";
 /// `GET`: what the server is ([`crate::server::ServerInfo`]); not on an original server.
 pub const SERVER: &str = "/server";
+/// `GET`: how the server does ([`crate::server::ServerStatus`]); not on an original server.
+pub const SERVER_STATUS: &str = "/server/status";
 /// `GET` searches, `POST` uploads.
 pub const DATA: &str = "/data";
 /// `GET` searches, `POST` registers.

@@ -279,6 +279,13 @@ pub struct ResourceChange {
     pub unset: Vec<String>,
 }
 
+/// Answer of `GET <apiRoot>/plans/{id}/wait`; not on an original server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// True when no Run of the Plan is under way and nothing is left to project for it.
+    pub quiet: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,3 +41,45 @@ pub struct Registry {
     #[serde(default)]
     pub insecure: bool,
 }
+
+/// Answer of `GET <apiRoot>/server/status`: what an operator looks at first. Not on an original server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Version of the server.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether the API asks for a token.
+    pub auth: bool,
+    /// Kind of database and whether it answers.
+    pub database: Health,
+    /// The engine and what it may hold.
+    pub engine: Health,
+    /// Where images are pushed to.
+    pub registry: Health,
+    /// Network of workers: `none` or `host`.
+    #[serde(rename = "workerNetwork")]
+    pub worker_network: String,
+    /// Bytes on the disk that holds the installation.
+    pub disk: Disk,
+    /// Number of Runs by status; statuses without any are left out.
+    pub runs: std::collections::BTreeMap<String, u64>,
+}
+
+/// One part of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it works.
+    pub ok: bool,
+    /// What it is and how it does, for a person.
+    pub detail: String,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Size in bytes.
+    pub total: u64,
+    /// Bytes that are free for the server.
+    pub free: u64,
+}
