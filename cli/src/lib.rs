@@ -4,6 +4,7 @@
 //! speak to a person, and where both keep the profiles. Reading order for the rest: the grammar,
 //! what is found around a command (profile, environment file), then one file per command.
 
+pub mod image;
 pub mod profile_store;
 pub mod replace;
 pub mod terminal;

@@ -61,7 +61,7 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
-            max_documents: 1,
+            max_documents: 2,
             max_nodes: 50_000,
             max_events: 200_000,
             max_anchors: 100,
