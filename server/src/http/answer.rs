@@ -82,9 +82,8 @@ impl<T: Serialize> Iterator for Pieces<T> {
 
 /// Reads a request's body as the wire reads JSON; 400 when it is none, 413 when it is too large.
 pub(super) async fn read_json<T: DeserializeOwned>(mut body: Body) -> Answer<T> {
-    let too_large = || {
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", LARGEST_JSON >> 20))
-    };
+    let too_large =
+        || Refused::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", LARGEST_JSON >> 20));
     let mut text = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Refused::bad_request("the body ended early"))?;

@@ -16,11 +16,11 @@ mod runs;
 pub mod serve;
 mod status;
 mod transfer;
+mod wait;
 
 use crate::app::App;
 use crate::clock::Stopwatch;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
@@ -28,21 +28,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use knit_api::endpoint::API;
 use refused::Refused;
-use tower::{Layer, Service};
+use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::normalize_path::NormalizePathLayer;
+use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
 /// Everything the API's port serves.
-pub fn service(
-    app: App,
-) -> impl Service<
-    axum::http::Request<Body>,
-    Response = Response,
-    Error = std::convert::Infallible,
-    Future: Send + use<>,
-> + Clone
-+ Send
-+ use<> {
+pub fn service(app: App) -> NormalizePath<Router> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
         .route("/data/{id}", get(data::download).put(data::change_tags))

@@ -3,6 +3,7 @@
 use super::answer;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
+use super::wait::Wait;
 use crate::app::App;
 use crate::clock;
 use crate::rules;
@@ -13,7 +14,6 @@ use axum::http::{HeaderMap, header};
 use knit_api::id::PlanId;
 use knit_api::image::ImageQuery;
 use knit_api::plan::{PlanSpec, Quiet};
-use tokio::time::{Instant, timeout_at};
 
 fn no_such(id: &PlanId) -> Refused {
     Refused::not_found(format!("there is no Plan {id}"))
@@ -52,9 +52,7 @@ pub(super) async fn register(State(app): State<App>, headers: HeaderMap, body: B
             app.wake.changed();
             show(State(app), Id(id)).await
         }
-        Registered::Equal(id) => {
-            Err(Refused::conflict(format!("an equal Plan is registered already: {id}")).plan(id))
-        }
+        Registered::Equal(id) => Err(Refused::conflict(format!("an equal Plan is registered already: {id}")).plan(id)),
         Registered::Cycle(plans) => Err(Refused::conflict(cycle(&plans))
             .advice("Give the outputs or the log a tag that none of these Plans' inputs ask for.")),
     }
@@ -99,18 +97,10 @@ async fn set_active(State(app): State<App>, Id(id): Id<PlanId>, active: bool) ->
 
 /// `GET /plans/{id}/wait`: answers when no Run of the Plan is under way, or when the time is over.
 pub(super) async fn wait(State(app): State<App>, Id(id): Id<PlanId>, query: Query) -> Answer {
-    let deadline = Instant::now() + query.timeout(super::runs::WAIT, super::runs::LONGEST_WAIT)?;
-    let mut changes = app.wake.subscribe();
+    let mut wait = Wait::begin(&app, &query)?;
     loop {
-        changes.borrow_and_update();
         let quiet = app.store.plan_is_quiet(&id).await?.ok_or_else(|| no_such(&id))?;
-        let changed = async {
-            tokio::select! {
-                () = app.stopping.cancelled() => false,
-                changed = changes.changed() => changed.is_ok(),
-            }
-        };
-        if quiet || !timeout_at(deadline, changed).await.unwrap_or(false) {
+        if quiet || !wait.changed().await {
             return Ok(answer::ok(&Quiet { quiet }));
         }
     }

@@ -4,6 +4,7 @@ use super::answer;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
 use super::transfer::Download;
+use super::wait::Wait;
 use crate::app::App;
 use crate::clock;
 use crate::engine::EngineError;
@@ -14,12 +15,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
-use tokio::time::{Instant, timeout_at};
-
-/// How long a wait lasts when the client does not say, in seconds.
-pub(super) const WAIT: u64 = 30;
-/// How long it lasts at most, in seconds.
-pub(super) const LONGEST_WAIT: u64 = 300;
 
 fn no_such(id: &RunId) -> Refused {
     Refused::not_found(format!("there is no Run {id}"))
@@ -114,21 +109,9 @@ fn refused(id: &RunId, can: &str, refusal: Refusal) -> Refused {
 
 /// `GET /runs/{id}/wait`: answers with the Run when it is over, or as it is when the time is over.
 pub(super) async fn wait(State(app): State<App>, Id(id): Id<RunId>, query: Query) -> Answer {
-    let deadline = Instant::now() + query.timeout(WAIT, LONGEST_WAIT)?;
-    let mut changes = app.wake.subscribe();
-    loop {
-        changes.borrow_and_update();
-        let status = app.store.run_status(&id).await?.ok_or_else(|| no_such(&id))?;
-        let changed = async {
-            tokio::select! {
-                () = app.stopping.cancelled() => false,
-                changed = changes.changed() => changed.is_ok(),
-            }
-        };
-        if status.is_over() || !timeout_at(deadline, changed).await.unwrap_or(false) {
-            return show(State(app), Id(id)).await;
-        }
-    }
+    let mut wait = Wait::begin(&app, &query)?;
+    while !app.store.run_status(&id).await?.ok_or_else(|| no_such(&id))?.is_over() && wait.changed().await {}
+    show(State(app), Id(id)).await
 }
 
 /// `GET /runs/{id}/log[?follow]`. Before the Run starts there is nothing to read: 503, come back later.

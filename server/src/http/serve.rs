@@ -47,9 +47,8 @@ where
             }
         };
         let service = service.clone();
-        let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-            service.clone().oneshot(request.map(Body::new))
-        });
+        let answer =
+            service_fn(move |request: Request<hyper::body::Incoming>| service.clone().oneshot(request.map(Body::new)));
         let mut protocol = http1::Builder::new();
         protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
         let connection = graceful.watch(protocol.serve_connection(TokioIo::new(stream), answer));
