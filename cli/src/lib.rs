@@ -1,1 +1,3 @@
-//! Placeholder.
+//! knit: the users' command line, as a library.
+
+pub mod image;
