@@ -1,0 +1,1 @@
+//! Reads images from archives, layouts and stdin.
