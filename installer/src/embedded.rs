@@ -1,6 +1,7 @@
 //! Up, down, look: the three things that are done with an embedded installation.
 
 use crate::caller::{self, Caller};
+use crate::durable;
 use crate::folder::Folder;
 use crate::handout;
 use crate::problem::{Kind, Problem};
@@ -8,7 +9,7 @@ use crate::process;
 use crate::record::{Choices, Record, Server, Wanted};
 use crate::token;
 use knit_api::profile::Profile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub fn up(folder: &Folder, caller: &Caller, wanted: &Wanted, knitd: Option<&Path
     let token = choices.auth.then(|| token::keep(&folder.token())).transpose()?;
     let version = knit_api::VERSION.to_owned();
     Record { version: version.clone(), choices: choices.clone(), server: None }.write(folder)?;
-    forget_stopped(folder)?;
+    forget_last_stop(folder)?;
     let ready = process::start(&knitd, folder, &choices)?;
     let server = Server { pid: ready.pid, api: ready.api, registry: ready.registry };
     let up = settle(&server, choices).and_then(|choices| {
@@ -135,6 +136,13 @@ pub struct PutBack {
     pub image: String,
 }
 
+/// What the server reads when it is asked to stop.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stop {
+    grace_milliseconds: u64,
+}
+
 /// The server's last words.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -168,8 +176,13 @@ pub fn down(folder: &Folder, grace: Option<Duration>) -> Result<Down, Problem> {
         Record { server: None, ..record }.write(folder)?;
         return Ok(Down::NothingRan);
     };
-    forget_stopped(folder)?;
-    let limit = grace.unwrap_or_else(|| record.choices.grace()).max(record.choices.grace()) + STOP_MARGIN;
+    forget_last_stop(folder)?;
+    if let Some(grace) = grace {
+        let stop = Stop { grace_milliseconds: grace.as_millis() as u64 };
+        let text = serde_json::to_vec(&stop).expect("a number has a JSON form");
+        durable::write(&folder.stop(), &text, 0o600).map_err(|e| Problem::file("write", &folder.stop(), &e))?;
+    }
+    let limit = grace.unwrap_or_else(|| record.choices.grace()) + STOP_MARGIN;
     if !running.stop(limit)? {
         return Err(Problem::new(
             Kind::TimedOut,
@@ -194,11 +207,15 @@ fn known(folder: &Folder) -> Result<Option<Record>, Problem> {
     }
 }
 
-fn forget_stopped(folder: &Folder) -> Result<(), Problem> {
-    match std::fs::remove_file(folder.stopped()) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Problem::file("remove", &folder.stopped(), &e)),
-        _ => Ok(()),
+/// Removes what was said between us and the server at the last stop.
+fn forget_last_stop(folder: &Folder) -> Result<(), Problem> {
+    for path in [folder.stop(), folder.stopped()] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Problem::file("remove", &path, &e)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn read_stopped(folder: &Folder) -> Result<Vec<PutBack>, Problem> {
@@ -304,6 +321,11 @@ mod tests {
         assert_eq!(down(&place.folder, None).unwrap(), Down::NothingRan);
         let next = place.up(Wanted { port: Some(0), registry_port: Some(0), ..Wanted::default() }).unwrap();
         assert_eq!(next.profile.token, first.profile.token, "profiles that were handed out go on working");
+        down(&place.folder, Some(Duration::from_millis(1500))).unwrap();
+        let said = std::fs::read_to_string(place.folder.stop()).unwrap();
+        assert_eq!(said, r#"{"graceMilliseconds":1500}"#);
+        place.up(ANY).unwrap();
+        assert!(!place.folder.stop().exists(), "it is said for one stop");
         down(&place.folder, None).unwrap();
     }
 

@@ -53,6 +53,11 @@ impl Folder {
         self.root.join("knitd.log")
     }
 
+    /// How the server is to stop, where that differs from how it was started.
+    pub fn stop(&self) -> PathBuf {
+        self.root.join("stop.json")
+    }
+
     /// What the server said when it stopped.
     pub fn stopped(&self) -> PathBuf {
         self.root.join("stopped.json")

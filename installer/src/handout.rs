@@ -45,7 +45,7 @@ pub fn read(folder: &Folder) -> Result<Option<Profile>, Problem> {
     };
     serde_saphyr::from_str(&text).map(Some).map_err(|e| {
         Problem::new(Kind::Failed, format!("{} is no profile: {e}", path.display()))
-            .advise("`knitctl down` and `knitctl up` write it anew")
+            .advise("run `knitctl down` and `knitctl up`: they write it anew")
     })
 }
 

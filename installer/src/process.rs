@@ -84,13 +84,18 @@ pub fn start(knitd: &Path, folder: &Folder, choices: &Choices) -> Result<Ready, 
         command.arg("--no-auth");
     }
     command.args(["--worker-network", choices.worker_network.as_str()]);
-    command.arg("--grace").arg(format!("{}ms", choices.grace_milliseconds));
+    command.arg("--grace").arg(in_units(choices.grace_milliseconds));
     command.args(["--log-format", "text"]);
     command.current_dir(folder.root()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     in_its_own_session(&mut command);
     let mut child = command.spawn().map_err(|e| Problem::file("start", knitd, &e))?;
     let said = wait_until_ready(&mut child);
     said.map_err(|silence| not_started(silence, &mut child, folder, before))
+}
+
+/// A span in the largest unit that says it exactly.
+fn in_units(milliseconds: u64) -> String {
+    if milliseconds.is_multiple_of(1000) { format!("{}s", milliseconds / 1000) } else { format!("{milliseconds}ms") }
 }
 
 /// A terminal that closes, or Ctrl-C in it, must not reach the server.
@@ -169,7 +174,7 @@ fn not_started(silence: Silence, child: &mut Child, folder: &Folder, log_from: u
     let log = folder.log();
     let said = last_lines(&log, log_from).unwrap_or_default();
     let what = if said.is_empty() { why } else { format!("{why}; it said:\n{}", said.join("\n")) };
-    Problem::new(Kind::Failed, what).advise(format!("the whole log is {}", log.display()))
+    Problem::new(Kind::Failed, what).advise(format!("read the whole log: {}", log.display()))
 }
 
 /// The last lines of a log from an offset on.
@@ -249,7 +254,7 @@ pub fn running(folder: &Folder, recorded: Option<i32>) -> Result<Option<Running>
             Kind::Conflict,
             format!("{} is locked by a process that cannot be seen from here", lock.display()),
         )
-        .advise("is the folder used from another container or machine? Stop the server there")),
+        .advise("stop the server in the other container or machine that uses this folder")),
         _ => Ok(None),
     }
 }
@@ -327,7 +332,7 @@ mod tests {
         let said = last_lines(&folder.log(), 0).unwrap().join("");
         let token = folder.token().display().to_string();
         assert!(said.contains("--listen 127.0.0.1:30803 --registry-listen 127.0.0.1:30503"), "{said}");
-        assert!(said.contains(&format!("--token-file {token} --worker-network none --grace 10000ms")), "{said}");
+        assert!(said.contains(&format!("--token-file {token} --worker-network none --grace 10s")), "{said}");
         let server = running(&folder, Some(ready.pid)).unwrap().unwrap();
         assert_eq!(server.pid(), ready.pid);
         assert!(server.stop(Duration::from_mins(1)).unwrap());
