@@ -81,9 +81,11 @@ fn write_readings(out: &mut impl Write, random: &mut Random, bytes: usize) -> io
         second += random.below(7);
         let place = PLACES[random.below(PLACES.len())];
         let (hour, minute) = (second / 3600 % 24, second / 60 % 60);
-        let (degrees, percent, volts) = (random.below(400), random.below(100), random.below(90_000));
+        let (degrees, percent) = (random.below(400), random.below(100));
+        let serial = random.next() % 1_000_000_000_000;
+        let (volts, north, east) = (random.below(100_000), random.below(1_000_000), random.below(1_000_000));
         let line = format!(
-            "2024-05-{:02}T{hour:02}:{minute:02}:{:02}Z,{place},{}.{},{percent},3.{volts:05},ok\n",
+            "2024-05-{:02}T{hour:02}:{minute:02}:{:02}Z,{place},{}.{},{percent},3.{volts:05},46.{north:06},7.{east:06},{serial:012}\n",
             second / 86_400 % 30 + 1,
             second % 60,
             degrees / 10,
