@@ -5,7 +5,7 @@ use crate::yaml;
 use knit_api::plan::Resources;
 use knit_api::tag::Tag;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What stands in an environment file.
@@ -24,13 +24,14 @@ struct File {
     #[serde(default)]
     resource: Option<Resources>,
     #[serde(flatten)]
-    others: BTreeMap<String, serde::de::IgnoredAny>,
+    others: HashMap<String, serde_json::Value>,
 }
 
 impl KnitEnv {
     /// Reads an environment file.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let wrong = |why: String| Failure::usage(format!("cannot read the environment file {}", path.display())).why(why);
+        let wrong =
+            |why: String| Failure::usage(format!("cannot read the environment file {}", path.display())).why(why);
         let text = yaml::read_text(path, false).map_err(wrong)?;
         let (environment, slips) = Self::parse(&text).map_err(|e| wrong(e.to_string()))?;
         for slip in slips {

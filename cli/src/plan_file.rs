@@ -6,8 +6,8 @@ use knit_api::image::ImageRef;
 use knit_api::plan::{LogPoint, Mountpoint, OnNode, PlanSpec, Resources};
 use knit_api::quantity::Quantity;
 use knit_api::tag::{self, Tag};
-use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -112,7 +112,10 @@ impl<'de> Deserialize<'de> for TagText {
 pub fn parse(text: &str) -> Result<PlanSpec, YamlError> {
     let file: File = yaml::from_str(text)?;
     let no_inputs = match &file.inputs {
-        None => Some(YamlError { at: None, message: "the key \"inputs\" is missing: a Plan needs at least one input".into() }),
+        None => Some(YamlError {
+            at: None,
+            message: "the key \"inputs\" is missing: a Plan needs at least one input".into(),
+        }),
         Some(inputs) if inputs.value.is_empty() => {
             Some(YamlError::at(inputs.referenced, "a Plan needs at least one input"))
         }
@@ -136,9 +139,7 @@ pub fn parse(text: &str) -> Result<PlanSpec, YamlError> {
             None => None,
         },
         on_node: match file.on_node {
-            Some(labels) => {
-                OnNode { may: each(labels.may)?, prefer: each(labels.prefer)?, must: each(labels.must)? }
-            }
+            Some(labels) => OnNode { may: each(labels.may)?, prefer: each(labels.prefer)?, must: each(labels.must)? },
             None => OnNode::default(),
         },
         resources: resources(file.resources)?,
@@ -292,7 +293,9 @@ service_account: default
 
     #[test]
     fn the_word_for_active_is_read_as_people_write_it() {
-        for (word, active) in [("yes", Some(true)), ("no", Some(false)), ("false", Some(false)), ("True", Some(true)), ("", None)] {
+        for (word, active) in
+            [("yes", Some(true)), ("no", Some(false)), ("false", Some(false)), ("True", Some(true)), ("", None)]
+        {
             let text = format!("image: ab\ninputs: [{{path: /in, tags: ['a:b']}}]\nactive: {word}\n");
             assert_eq!(parse(&text).unwrap().active, active, "{word}");
         }
@@ -318,7 +321,7 @@ service_account: default
             (input, "line 1, column 1: the key \"image\" is missing"),
             ("image: ab\n", "the key \"inputs\" is missing: a Plan needs at least one input"),
             ("image: ab\ninputs: []\n", "line 2, column 9: a Plan needs at least one input"),
-            ("", "there is nothing in it"),
+            ("", "line 1, column 1: there is nothing in it"),
             (
                 "image: x\ninputs: [{path: /in, tags: ['a:b']}]\n",
                 "line 1, column 8: \"x\" is not an image name: the repository takes 2 to 255 of a-z, 0-9, '_', '-', \

@@ -65,7 +65,7 @@ impl Project {
         let store = ProfileStore::load(&path)?;
         let (name, origin) = match self.named_profile() {
             Some(name) => (name.to_owned(), "--profile names it".to_owned()),
-            None => self.implied_profile(&store)?,
+            None => implied_profile(&store)?,
         };
         let Some(profile) = store.get(&name) else {
             let known: Vec<&str> = store.names().collect();
@@ -84,35 +84,6 @@ impl Project {
                 .advice("register it again: knit init KNITPROFILE"));
         }
         Ok(Found { name, store: path, profile: profile.clone() })
-    }
-
-    fn implied_profile(&self, store: &ProfileStore) -> Result<(String, String), Failure> {
-        let here = current_folder()?;
-        if let Some(file) = nearest_file(&here, PROJECT_FILE) {
-            let name = first_line(&file)?;
-            if name.is_empty() {
-                return Err(Failure::usage(format!("{} names no profile", file.display()))
-                    .why("its first line is empty")
-                    .advice("write the name of a profile into it, or remove it"));
-            }
-            return Ok((name, format!("{} names it", file.display())));
-        }
-        let folder = here.display().to_string();
-        if store.get(&folder).is_some() {
-            return Ok((folder, "this folder has its name".to_owned()));
-        }
-        if let Some(name) = profile_store::current(store.path())? {
-            let origin = format!("{} names it", profile_store::current_path(store.path()).display());
-            return Ok((name, origin));
-        }
-        let advice = if store.exists() {
-            "name one with --profile, or register one for this folder: knit init KNITPROFILE"
-        } else {
-            "register the file that your administrator handed out: knit init KNITPROFILE (on one machine: knitctl up)"
-        };
-        Err(Failure::usage("no profile is set for this folder")
-            .why(format!("there is no {PROJECT_FILE} here or above, and no current profile in {}", store.path().display()))
-            .advice(advice))
     }
 
     /// The server of the profile. Nothing is sent yet.
@@ -134,6 +105,36 @@ impl Project {
             },
         }
     }
+}
+
+/// Where no profile is named: the nearest `.knitprofile`, this folder, the current profile; with the origin.
+fn implied_profile(store: &ProfileStore) -> Result<(String, String), Failure> {
+    let here = current_folder()?;
+    if let Some(file) = nearest_file(&here, PROJECT_FILE) {
+        let name = first_line(&file)?;
+        if name.is_empty() {
+            return Err(Failure::usage(format!("{} names no profile", file.display()))
+                .why("its first line is empty")
+                .advice("write the name of a profile into it, or remove it"));
+        }
+        return Ok((name, format!("{} names it", file.display())));
+    }
+    let folder = here.display().to_string();
+    if store.get(&folder).is_some() {
+        return Ok((folder, "this folder has its name".to_owned()));
+    }
+    if let Some(name) = profile_store::current(store.path())? {
+        let origin = format!("{} names it", profile_store::current_path(store.path()).display());
+        return Ok((name, origin));
+    }
+    let advice = if store.exists() {
+        "name one with --profile, or register one for this folder: knit init KNITPROFILE"
+    } else {
+        "register the file that your administrator handed out: knit init KNITPROFILE (on one machine: knitctl up)"
+    };
+    Err(Failure::usage("no profile is set for this folder")
+        .why(format!("there is no {PROJECT_FILE} here or above, and no current profile in {}", store.path().display()))
+        .advice(advice))
 }
 
 impl Server {
@@ -221,7 +222,8 @@ mod tests {
 
     #[test]
     fn errors_end_the_program_with_the_documented_codes() {
-        let refused = |status| ClientError::Refused { url: String::new(), status, refusal: Box::new(Refusal::default()) };
+        let refused =
+            |status| ClientError::Refused { url: String::new(), status, refusal: Box::new(Refusal::default()) };
         for (error, code) in [
             (refused(400), ExitCode::Failure),
             (refused(401), ExitCode::NotAuthorised),

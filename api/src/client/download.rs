@@ -1,6 +1,8 @@
 //! Receiving a Data: the answer's body is fed to a reader on a thread of its own, and checked.
 
-use super::{Client, ClientError, Form};
+use super::upload::{form_of, media_type};
+use super::{Client, ClientError};
+use crate::bundle::Form;
 use crate::endpoint;
 use crate::id::DataId;
 use crate::server::capability;
@@ -54,14 +56,11 @@ impl Client {
                 (true, true) => Form::Bundle,
                 (true, false) => Form::BundleZstd,
             };
-            request = request.header(ACCEPT, wanted.media_type()).header(TE, "trailers");
+            request = request.header(ACCEPT, media_type(wanted)).header(TE, "trailers");
         }
         let answer = self.send(request, None).await?;
-        let form = answer
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map_or(Form::TarGz, Form::of_media_type);
+        let form =
+            answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map_or(Form::TarGz, form_of);
         let announced = answer.headers().get_all(TRAILER).iter().any(|value| {
             value
                 .to_str()
@@ -112,9 +111,8 @@ impl Download {
         let form = self.form;
         let must_have_checksum = self.must_have_checksum;
         let received = receive(self, sender, progress).await;
-        let read = match reading.await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(DownloadError::Receive(ClientError::Local("reading ended without a result".into()))),
+        let Ok(read) = reading.await else {
+            return Err(DownloadError::Receive(ClientError::Local("reading ended without a result".into())));
         };
         let checked = match (received, read) {
             // The reader stopped taking: its reason is the true one.

@@ -182,11 +182,11 @@ impl Refusal {
             _ => Self::from_text(body),
         };
         if refusal.reason.is_empty() {
-            let name = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("no reason");
+            let name =
+                http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("no reason");
             refusal.reason = format!("the server answered {status} ({name})");
         }
-        refusal.plan_id =
-            value.get("planId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(PlanId::from);
+        refusal.plan_id = value.get("planId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(PlanId::from);
         refusal
     }
 

@@ -16,7 +16,7 @@ pub use download::{Checked, Download, DownloadError};
 pub use error::{Class, ClientError, Refusal};
 pub use plans::PlanQuery;
 pub use runs::{RunLog, RunQuery};
-pub use upload::{Form, UploadError};
+pub use upload::UploadError;
 
 use crate::endpoint;
 use crate::profile::Profile;
@@ -34,7 +34,7 @@ use url::Url;
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a server may be silent where nothing long is asked of it.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 /// Most redirects that are followed.
 const REDIRECTS: usize = 10;
 /// Largest JSON answer that is read, in bytes.
@@ -80,7 +80,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("knit/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
-            .tcp_keepalive(Duration::from_secs(60))
+            .tcp_keepalive(Duration::from_mins(1))
             .tcp_nodelay(true)
             .referer(false)
             .redirect(redirect::Policy::custom(follow));
@@ -269,11 +269,8 @@ async fn next_part(body: &mut reqwest::Body) -> Result<Option<Bytes>, reqwest::E
 async fn refused(answer: Response) -> ClientError {
     let status = answer.status().as_u16();
     let url = answer.url().to_string();
-    let location = answer
-        .headers()
-        .get(reqwest::header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    let location =
+        answer.headers().get(reqwest::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = answer_body(answer);
     let mut text = Vec::new();
     let read = async {

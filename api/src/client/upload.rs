@@ -2,6 +2,7 @@
 //! request's body is fed. Memory stays constant whatever is sent.
 
 use super::{Client, ClientError};
+use crate::bundle::Form;
 use crate::data::Data;
 use crate::endpoint;
 use crate::server::capability;
@@ -21,34 +22,21 @@ const PART: usize = 256 * 1024;
 /// Parts that may wait for the network.
 const PARTS: usize = 4;
 
-/// The form in which a folder travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Our bundle as it is.
-    Bundle,
-    /// Our bundle, compressed with zstd.
-    BundleZstd,
-    /// The original's gzipped tar, with an MD5 behind it.
-    TarGz,
+/// The media type of a form.
+pub(super) fn media_type(form: Form) -> &'static str {
+    match form {
+        Form::Bundle => endpoint::BUNDLE,
+        Form::BundleZstd => endpoint::BUNDLE_ZSTD,
+        Form::TarGz => endpoint::TAR_GZ,
+    }
 }
 
-impl Form {
-    /// Its media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Bundle => endpoint::BUNDLE,
-            Self::BundleZstd => endpoint::BUNDLE_ZSTD,
-            Self::TarGz => endpoint::TAR_GZ,
-        }
-    }
-
-    /// The form that a media type names; anything unknown is the original's.
-    pub fn of_media_type(text: &str) -> Self {
-        match text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-            endpoint::BUNDLE => Self::Bundle,
-            endpoint::BUNDLE_ZSTD => Self::BundleZstd,
-            _ => Self::TarGz,
-        }
+/// The form that a media type names; anything unknown is the original's.
+pub(super) fn form_of(media_type: &str) -> Form {
+    match media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        endpoint::BUNDLE => Form::Bundle,
+        endpoint::BUNDLE_ZSTD => Form::BundleZstd,
+        _ => Form::TarGz,
     }
 }
 
@@ -71,10 +59,10 @@ pub enum UploadError<E> {
 impl Client {
     /// The best form for this server: our own if it takes it, compressed unless it is on this machine.
     pub async fn upload_form(&self) -> Result<Form, ClientError> {
-        Ok(match self.can(capability::BUNDLE).await? {
-            false => Form::TarGz,
-            true if self.is_loopback() => Form::Bundle,
-            true => Form::BundleZstd,
+        Ok(match (self.can(capability::BUNDLE).await?, self.is_loopback()) {
+            (false, _) => Form::TarGz,
+            (true, true) => Form::Bundle,
+            (true, false) => Form::BundleZstd,
         })
     }
 
@@ -89,14 +77,12 @@ impl Client {
         E: Send + 'static,
     {
         let tags_travel = self.can(capability::PUSH_TAGS).await.map_err(UploadError::Send)?;
-        let query: Vec<(&str, String)> = match tags_travel {
-            true => tags.iter().map(|tag| ("tag", tag.to_string())).collect(),
-            false => Vec::new(),
-        };
+        let travelling = if tags_travel { tags } else { &[] };
+        let query: Vec<_> = travelling.iter().map(|tag| ("tag", tag.to_string())).collect();
         let (body, packing) = packed_body(form, pack);
         let mut request = self
             .request(Method::POST, self.url(endpoint::DATA, &query))
-            .header(CONTENT_TYPE, form.media_type())
+            .header(CONTENT_TYPE, media_type(form))
             .body(body);
         if form == Form::TarGz {
             // Trailers are sent only if they are announced.
@@ -117,9 +103,7 @@ impl Client {
             return Ok(data);
         }
         let change = TagChange { add: tags.iter().cloned().map(UserTag).collect(), ..TagChange::default() };
-        self.change_tags(&data.id, &change)
-            .await
-            .map_err(|error| UploadError::Tag { data: Box::new(data), error })
+        self.change_tags(&data.id, &change).await.map_err(|error| UploadError::Tag { data: Box::new(data), error })
     }
 }
 

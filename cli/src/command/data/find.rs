@@ -31,8 +31,7 @@ impl Find {
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
         let query = DataQuery { tags: self.tags, since: self.since, duration: self.duration };
-        let mut found =
-            server.client.find_data(&query).await.map_err(|e| server.failed("cannot find Data", &e))?;
+        let mut found = server.client.find_data(&query).await.map_err(|e| server.failed("cannot find Data", &e))?;
         if let Some(transient) = self.transient.wanted() {
             found.retain(|data| data.transient().is_some() == transient);
         }

@@ -9,7 +9,7 @@ use knit_api::id::PlanId;
 pub struct Active {
     /// yes or no
     #[arg(value_name = "yes|no", value_parser = mode)]
-    active: bool,
+    mode: bool,
     /// The Plan
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
@@ -29,10 +29,10 @@ impl Active {
     /// Sets it, and prints the Plan.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
-        let verb = if self.active { "activate" } else { "deactivate" };
+        let verb = if self.mode { "activate" } else { "deactivate" };
         let plan = server
             .client
-            .set_plan_active(&self.id, self.active)
+            .set_plan_active(&self.id, self.mode)
             .await
             .map_err(|e| server.failed(format!("cannot {verb} the Plan {}", self.id), &e))?;
         super::print(&plan, self.output.format)?;

@@ -29,7 +29,8 @@ impl Apply {
     /// already, that Plan is printed.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let name = if self.file.as_os_str() == "-" { "stdin".to_owned() } else { self.file.display().to_string() };
-        let text = yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
+        let text =
+            yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
         let spec = plan_file::parse(&text).map_err(|e| Failure::usage(format!("{name} is not a Plan")).why(e))?;
         let server = project.server()?;
         let error = match server.client.register_plan(&spec).await {

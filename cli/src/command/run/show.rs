@@ -99,7 +99,8 @@ impl RunShow {
             match server.client.run_log(&self.id, self.follow).await {
                 Err(error) if self.follow && error.class() == Class::NotNow => {
                     // The server has no signal for the start of a Run, so it is asked less and less often.
-                    waiting.get_or_insert_with(|| Progress::waiting(&format!("waiting for the Run {} to start", self.id)));
+                    waiting
+                        .get_or_insert_with(|| Progress::waiting(&format!("waiting for the Run {} to start", self.id)));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }
