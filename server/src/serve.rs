@@ -59,7 +59,10 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
     let registry = registry::router(Arc::clone(&app.content), auth);
     ports.spawn(http::serve::serve(api, http::service(app.clone()), app.stopping.clone(), cut.clone()));
     ports.spawn(http::serve::serve(images, registry, app.stopping.clone(), cut.clone()));
-    tracing::info!(api = %listening.api, registry = %listening.registry, engine = ?app.engine.status(), "serving");
+    let engine = app.engine.status();
+    tracing::info!(
+        api = %listening.api, registry = %listening.registry, engine = engine.name, detail = engine.detail, "serving"
+    );
     started(listening);
 
     let name = signals.next().await;
