@@ -3,6 +3,9 @@
 use crate::app::App;
 use crate::content::ContentStore;
 use crate::engine::Engine;
+use crate::engine::local::images::Images;
+use crate::engine::local::volumes::Volumes;
+use crate::engine::local::{LocalEngine, OpenError, WorkerSettings};
 use crate::loops::{self, Loops, Stopped};
 use crate::settings::{Layout, Settings};
 use crate::store::Store;
@@ -52,11 +55,14 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
 
     let cut = CancellationToken::new();
     let mut ports = JoinSet::new();
-    let auth = registry::auth::Auth::new(app.settings.token.as_deref());
+    let auth = registry::Auth::new(app.settings.token.as_deref());
     let registry = registry::router(Arc::clone(&app.content), auth);
     ports.spawn(http::serve::serve(api, http::service(app.clone()), app.stopping.clone(), cut.clone()));
     ports.spawn(http::serve::serve(images, registry, app.stopping.clone(), cut.clone()));
-    tracing::info!(api = %listening.api, registry = %listening.registry, engine = ?app.engine.status(), "serving");
+    let engine = app.engine.status();
+    tracing::info!(
+        api = %listening.api, registry = %listening.registry, engine = engine.name, detail = engine.detail, "serving"
+    );
     started(listening);
 
     let name = signals.next().await;
@@ -76,13 +82,17 @@ async fn open(settings: Settings) -> anyhow::Result<App> {
         .with_context(|| format!("opening the image store {}", layout.content().display()))?;
     let content = Arc::new(content);
     let settings = Arc::new(settings);
-    let engine = open_engine(&settings, &content).await.context("starting the engine")?;
+    let engine = open_engine(&settings, &content)?;
     Ok(App { settings, store, engine, content, wake: Arc::new(Wake::default()), stopping: CancellationToken::new() })
 }
 
-async fn open_engine(settings: &Arc<Settings>, content: &Arc<ContentStore>) -> anyhow::Result<Arc<dyn Engine>> {
-    let engine = crate::engine::local::LocalEngine::open(settings, content).await?;
-    Ok(Arc::new(engine))
+/// Opens the embedded engine over the images that the registry serves.
+fn open_engine(settings: &Settings, content: &Arc<ContentStore>) -> Result<Arc<dyn Engine>, OpenError> {
+    let layout = &settings.layout;
+    let images = Images::new(Arc::clone(content), layout.layers());
+    let volumes = Volumes::open(layout.clone())?;
+    let workers = WorkerSettings::new(settings.worker_network, settings.log_limit);
+    Ok(Arc::new(LocalEngine::open(layout, Arc::new(images), volumes, workers)?))
 }
 
 /// No new work, then no workers, then no requests, then no database.

@@ -104,7 +104,7 @@ async fn run_of(server: &Server, plan: &str, wanted: RunStatus) -> String {
 async fn working() -> Server {
     let server = fake::server(None).await;
     let loops = loops::Loops::start(&server.app).await.unwrap();
-    tokio::spawn(loops.ended(Duration::from_secs(3600)));
+    tokio::spawn(loops.ended(Duration::from_hours(1)));
     server
 }
 

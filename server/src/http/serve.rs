@@ -19,7 +19,7 @@ use tower::{Service, ServiceExt};
 /// Connections at one time; further ones wait in the system's queue.
 const CONNECTIONS: usize = 1024;
 /// How long the head of a request may take, and an idle connection may stay.
-const HEAD: Duration = Duration::from_secs(120);
+const HEAD: Duration = Duration::from_mins(2);
 /// How long to wait when no connection can be taken, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(500);
 

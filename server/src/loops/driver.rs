@@ -143,6 +143,9 @@ impl<D: Duty> Driver<D> {
             let failures = claim.failures.saturating_add(1);
             tracing::error!(r#loop = D::NAME, %run, status = %claim.status, failures, error = %trouble, "a step failed");
             self.give_back(claim, pause, &trouble.to_string()).await;
+            // If a user stopped the Run meanwhile, its end could not be claimed until now.
+            self.app.wake.finish.notify_one();
+            self.app.wake.changed();
         }
         drop(held);
         if let Err(error) = self.duty.let_go(run).await {

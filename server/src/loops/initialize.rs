@@ -32,6 +32,9 @@ impl Duty for Initialize {
         if app.store.settle(claim, &ready, now).await? {
             app.wake.run.notify_one();
             app.wake.changed();
+        } else {
+            // A user stopped the Run meanwhile; its end could not be claimed until now.
+            app.wake.finish.notify_one();
         }
         Ok(())
     }

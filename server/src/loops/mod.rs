@@ -51,13 +51,15 @@ impl Loops {
     pub async fn start(app: &App) -> Result<Self, StoreError> {
         app.store.take_over(clock::now()).await?;
         let strays = housekeep::strays_at_start(app).await;
+        // Before the first look at a worker: no sign after that look is missed.
+        let events = app.engine.events();
 
         let hands = Arc::new(Hands::default());
         let hints = Arc::new(run::Hints::default());
         let mut all = JoinSet::new();
         all.spawn(project::project(app.clone()));
         all.spawn(driver::drive(app.clone(), Arc::clone(&hands), initialize::Initialize(app.clone())));
-        all.spawn(run::listen(app.clone(), Arc::clone(&hands), Arc::clone(&hints)));
+        all.spawn(run::listen(app.clone(), events, Arc::clone(&hands), Arc::clone(&hints)));
         all.spawn(driver::drive(app.clone(), Arc::clone(&hands), run::Follow::new(app.clone(), hints)));
         all.spawn(driver::drive(app.clone(), Arc::clone(&hands), finish::Finish(app.clone())));
         all.spawn(collect::collect(app.clone()));

@@ -54,8 +54,12 @@ impl Hints {
 }
 
 /// Turns signs of the engine into due Runs, until the process is asked to stop.
-pub(super) async fn listen(app: App, hands: Arc<Hands>, hints: Arc<Hints>) {
-    let mut events = app.engine.events();
+pub(super) async fn listen(
+    app: App,
+    mut events: UnboundedReceiver<EngineEvent>,
+    hands: Arc<Hands>,
+    hints: Arc<Hints>,
+) {
     loop {
         let event = tokio::select! {
             () = app.stopping.cancelled() => return,
@@ -143,7 +147,7 @@ impl Duty for Follow {
                 };
                 self.settle(claim, Settle { status, exit, due, reason, image_digest }).await.map(|_| ())
             }
-            // Not this loop's: the status has changed since the claim.
+            // Never for the statuses that this loop claims.
             Step::MakeVolumes | Step::Finish(_) | Step::Nothing => Ok(()),
         }
     }
@@ -209,9 +213,10 @@ impl Follow {
         let settled = app.store.settle(claim, &settle, clock::now()).await?;
         if settled && settle.status != claim.status {
             log_change(claim, &settle);
-            if matches!(settle.status, RunStatus::Completing | RunStatus::Aborting) {
-                app.wake.finish.notify_one();
-            }
+        }
+        // A claim that was lost was lost to a user who stopped the Run: its end could not be claimed until now.
+        if !settled || matches!(settle.status, RunStatus::Completing | RunStatus::Aborting) {
+            app.wake.finish.notify_one();
         }
         app.wake.changed();
         Ok(settled)
@@ -220,8 +225,9 @@ impl Follow {
 
 fn log_change(claim: &Claim, settle: &Settle) {
     let (run, from, to) = (&claim.run, claim.status, settle.status);
-    match &settle.exit {
-        Some(Exit { code, message }) => tracing::info!(r#loop = "run", %run, %from, %to, code, message, "a Run moved"),
-        None => tracing::info!(r#loop = "run", %run, %from, %to, "a Run moved"),
+    if let Some(Exit { code, message }) = &settle.exit {
+        tracing::info!(r#loop = "run", %run, %from, %to, code, message, "a Run moved");
+    } else {
+        tracing::info!(r#loop = "run", %run, %from, %to, "a Run moved");
     }
 }

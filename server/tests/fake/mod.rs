@@ -23,60 +23,60 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Digest that the fake engine reports for every image.
-pub const IMAGE_DIGEST: &str = "sha256:0123";
+pub(crate) const IMAGE_DIGEST: &str = "sha256:0123";
 
-pub struct FakeEngine {
+pub(crate) struct FakeEngine {
     state: Mutex<State>,
     events: mpsc::UnboundedSender<EngineEvent>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<EngineEvent>>>,
 }
 
 #[derive(Default)]
-pub struct State {
-    pub volumes: BTreeMap<String, Vec<u8>>,
-    pub workers: BTreeMap<RunId, Observation>,
+pub(crate) struct State {
+    pub(crate) volumes: BTreeMap<String, Vec<u8>>,
+    pub(crate) workers: BTreeMap<RunId, Observation>,
     /// Everything that was ever started, in order.
-    pub started: Vec<Work>,
+    pub(crate) started: Vec<Work>,
     /// Graces with which workers were removed, in order.
-    pub removed: Vec<(RunId, Duration)>,
+    pub(crate) removed: Vec<(RunId, Duration)>,
     /// Most workers at one time; 0 for any number.
-    pub room: usize,
+    pub(crate) room: usize,
     /// With this code every worker ends as soon as it starts.
-    pub ends_at_once: Option<u8>,
+    pub(crate) ends_at_once: Option<u8>,
     /// What `start` answers instead.
-    pub never_fits: Option<String>,
+    pub(crate) never_fits: Option<String>,
     /// Operations that fail, and how often still.
-    pub failing: BTreeMap<&'static str, u32>,
+    pub(crate) failing: BTreeMap<&'static str, u32>,
     /// What `seal` reports as left out.
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
     /// Streams out of the engine break off after their first bytes.
-    pub breaks_off: bool,
+    pub(crate) breaks_off: bool,
 }
 
 impl FakeEngine {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let (events, receiver) = mpsc::unbounded_channel();
         Arc::new(Self { state: Mutex::default(), events, receiver: Mutex::new(Some(receiver)) })
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
     /// The worker's process has begun.
-    pub fn begin(&self, run: &RunId) {
+    pub(crate) fn begin(&self, run: &RunId) {
         self.state().workers.insert(run.clone(), running());
         let _ = self.events.send(EngineEvent::Worker(run.clone()));
     }
 
     /// The worker's process ends.
-    pub fn end(&self, run: &RunId, code: u8, message: &str) {
+    pub(crate) fn end(&self, run: &RunId, code: u8, message: &str) {
         self.state().workers.insert(run.clone(), ended(code, message));
         let _ = self.events.send(EngineEvent::Worker(run.clone()));
     }
 
     /// The worker vanishes without a trace.
-    pub fn lose(&self, run: &RunId) {
+    pub(crate) fn lose(&self, run: &RunId) {
         self.state().workers.remove(run);
         let _ = self.events.send(EngineEvent::Worker(run.clone()));
     }
@@ -242,13 +242,13 @@ impl Engine for FakeEngine {
 }
 
 /// A server without sockets: a real store in a temporary folder and the engine in memory.
-pub struct Server {
-    pub app: App,
-    pub engine: Arc<FakeEngine>,
+pub(crate) struct Server {
+    pub(crate) app: App,
+    pub(crate) engine: Arc<FakeEngine>,
     _dir: tempfile::TempDir,
 }
 
-pub async fn server(token: Option<&str>) -> Server {
+pub(crate) async fn server(token: Option<&str>) -> Server {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
     let engine = FakeEngine::new();
