@@ -140,7 +140,9 @@ fn containers_that_fail_say_how() {
     let world = World::start();
     let image = world.busybox();
     world.push(&world.folder("x", &[("x", b"x")]), &["a:b"]);
-    let exit_3 = world.apply(&Step::new(&image, "echo partial > /out/c/x; exit 3").input("/in/a", &["a:b"]).output("/out/c", &["c:d"]));
+    let exit_3 = world.apply(
+        &Step::new(&image, "echo partial > /out/c/x; exit 3").input("/in/a", &["a:b"]).output("/out/c", &["c:d"]),
+    );
     let run = world.failed_run_of(&exit_3);
     assert_eq!(run["exit"]["code"], 3, "{run:#}");
 
@@ -227,7 +229,10 @@ fn archives_that_break_off_or_lead_outside() {
         ("empty", Vec::new()),
         ("upwards", targz(&[(&up, b"x", None)])),
         ("absolute", targz(&[(&escape, b"x", None)])),
-        ("through a link", targz(&[("l", b"", Some(world.base().to_str().expect("UTF-8"))), ("l/escaped", b"x", None)])),
+        (
+            "through a link",
+            targz(&[("l", b"", Some(world.base().to_str().expect("UTF-8"))), ("l/escaped", b"x", None)]),
+        ),
     ] {
         let request = Request::new("POST", "/api/data").header("Content-Type", "application/tar+gzip");
         let answer = world.request(request.chunked(body, &[]));

@@ -8,7 +8,8 @@ use std::fs;
 
 /// Trains: counts the words of the dataset.
 fn train(image: &str) -> Step {
-    let script = "echo training; cat /in/dataset/words.txt | wc -w > /out/model/weights; ls -l /in/dataset; echo trained >&2";
+    let script =
+        "echo training; cat /in/dataset/words.txt | wc -w > /out/model/weights; ls -l /in/dataset; echo trained >&2";
     Step::new(image, script)
         .input("/in/dataset", &["project:digits", "mode:training"])
         .output("/out/model", &["project:digits", "type:model"])
@@ -31,7 +32,8 @@ fn from_push_to_pull_through_two_runs_in_sequence() {
     }
     let world = World::start();
     let image = world.busybox();
-    let training = world.folder("training", &[("words.txt", b"one two three four\n"), ("deep/er/x", b""), ("empty/", b"")]);
+    let training =
+        world.folder("training", &[("words.txt", b"one two three four\n"), ("deep/er/x", b""), ("empty/", b"")]);
     let test = world.folder("test", &[("expected", b"4\n")]);
 
     let dataset = world.push(&training, &["project:digits", "mode:training"]);
@@ -71,7 +73,7 @@ fn what_is_pulled_is_what_was_pushed() {
     let name = "not ascii \u{e4}\u{1f600}";
     let folder = world.folder(
         "all-sorts",
-        &[("a", b"x"), ("sub/b", &[0_u8; 70_000]), ("empty/", b""), (name, b"named"), ("sub/deeper/c", b"")],
+        &[("a", b"x"), ("sub/b", &vec![0_u8; 70_000]), ("empty/", b""), (name, b"named"), ("sub/deeper/c", b"")],
     );
     std::os::unix::fs::symlink("sub/b", folder.join("link")).expect("a link");
     std::os::unix::fs::symlink("/nowhere/at all", folder.join("dangling")).expect("a link");
@@ -150,9 +152,7 @@ fn a_log_is_followed_while_it_is_written() {
     let world = World::start();
     let image = world.busybox();
     // It never ends by itself, so what is read is read while the Run is under way.
-    let step = Step::new(&image, "echo begun; sleep 600; echo over")
-        .input("/in", &["a:b"])
-        .log(&["type:log"]);
+    let step = Step::new(&image, "echo begun; sleep 600; echo over").input("/in", &["a:b"]).log(&["type:log"]);
     let plan = world.apply(&step);
     world.push(&world.folder("x", &[("x", b"x")]), &["a:b"]);
     let run = world.the_run_once_it_is_there(&plan);

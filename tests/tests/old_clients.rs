@@ -63,7 +63,8 @@ fn the_whole_line_as_the_original_client_walks_it() {
     let api = world.api();
 
     let data = id(&upload(&world, &[("a", b"alpha"), ("sub/b", b"beta")]), "knitId");
-    let change = json!({"add": [{"key": "project", "value": "digits"}, {"key": "name", "value": "training"}], "remove": []});
+    let change =
+        json!({"add": [{"key": "project", "value": "digits"}, {"key": "name", "value": "training"}], "remove": []});
     let tagged = Request::new("PUT", &format!("/api/data/{data}")).json(&change).send(&api).status(200).json();
     let tags: Vec<&str> = tagged["tags"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     assert!(tags.contains(&"project:digits") && tags.contains(&"name:training"), "{tags:?}");

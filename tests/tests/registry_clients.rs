@@ -101,7 +101,8 @@ fn podman_pushes_and_pulls() {
     let store = world.base().join("podman");
     let (root, run_root) = (store.join("root").display().to_string(), store.join("run").display().to_string());
     let podman = |arguments: &[&str]| {
-        let place = ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+        let place =
+            ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
         world.run("podman", &[&place, arguments].concat())
     };
     let pulled = podman(&["pull", "-q", &format!("oci:{}:busybox", layout.display())]).ok().text();
