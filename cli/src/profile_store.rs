@@ -36,8 +36,7 @@ impl ProfileStore {
         }
         let wrong = |why: String| Failure::usage(format!("cannot read the profile store {}", path.display())).why(why);
         let text = yaml::read_text(path, false).map_err(wrong)?;
-        let profiles: Option<BTreeMap<String, Profile>> =
-            yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let profiles: Option<BTreeMap<String, Profile>> = yaml::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         Ok(Self { path: path.to_owned(), profiles: profiles.unwrap_or_default(), exists: true })
     }
 
@@ -64,7 +63,8 @@ impl ProfileStore {
     /// Puts a profile under a name into the store at `path`, replacing one of that name. Two programs
     /// that do this at once both succeed; a reader never sees half a store. True when one was replaced.
     pub fn insert(path: &Path, name: &str, profile: &Profile) -> Result<bool, Failure> {
-        let failed = |e: std::io::Error| Failure::new(format!("cannot write the profile store {}", path.display())).why(e);
+        let failed =
+            |e: std::io::Error| Failure::new(format!("cannot write the profile store {}", path.display())).why(e);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             replace::private_folder(folder).map_err(failed)?;
         }
@@ -166,7 +166,10 @@ mod tests {
         assert!(!ProfileStore::load(&path).unwrap().exists());
         std::fs::write(&path, "a:\n  cert: {}\n").unwrap();
         let failure = ProfileStore::load(&path).unwrap_err().to_string();
-        assert!(failure.contains(&path.display().to_string()) && failure.contains("\"apiRoot\" is missing"), "{failure}");
+        assert!(
+            failure.contains(&path.display().to_string()) && failure.contains("\"apiRoot\" is missing"),
+            "{failure}"
+        );
     }
 
     #[test]

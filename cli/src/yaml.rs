@@ -86,6 +86,7 @@ fn explain(error: &Error) -> YamlError {
         Error::MultipleDocuments { .. } => {
             "a second document begins here (after \"---\"): write one document per file".to_owned()
         }
+        Error::Budget { .. } => "it is larger or nested deeper than a file of this kind can be".to_owned(),
         Error::Eof { .. } => "there is nothing in it".to_owned(),
         Error::SerdeInvalidType { unexpected, expected, .. }
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {

@@ -165,11 +165,8 @@ fn holds(names: &[String]) -> String {
 /// The path and tag below `registry` that `image` means. A name without a host always means the
 /// registry beside the API, and so do `localhost:30503/…` and the registry's own address.
 fn target<'a>(image: &'a ImageRef, registry: &knit_api::server::Registry) -> Result<(&'a str, &'a str), ImageError> {
-    let refuse = |cause: String| ImageError::Target {
-        image: image.to_string(),
-        registry: registry.host.clone(),
-        cause,
-    };
+    let refuse =
+        |cause: String| ImageError::Target { image: image.to_string(), registry: registry.host.clone(), cause };
     let (host, path) = image.host_and_path();
     if host.is_some_and(|host| host != "localhost:30503" && host != registry.host) {
         return Err(refuse(format!("it names another registry; write {path}:{}", image.tag)));

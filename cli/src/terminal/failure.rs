@@ -49,13 +49,7 @@ pub struct Failure {
 impl Failure {
     /// What failed, and on which object: `cannot read plan.yaml`.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            why: String::new(),
-            advice: String::new(),
-            exit: ExitCode::Failure,
-            quiet: false,
-        }
+        Self { what: what.into(), why: String::new(), advice: String::new(), exit: ExitCode::Failure, quiet: false }
     }
 
     /// The user asked for something that cannot be meant.

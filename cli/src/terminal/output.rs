@@ -57,7 +57,7 @@ impl<T: Serialize + ?Sized> Show<'_, T> {
         match Format::or_fitting(chosen) {
             Format::Json => print_json(self.value),
             Format::Yaml => print(&yaml(self.value)?),
-            Format::Name => print(&(self.names)().iter().map(|name| format!("{name}\n")).collect::<String>()),
+            Format::Name => print(&(self.names)().iter().flat_map(|name| [name, "\n"]).collect::<String>()),
             Format::Table => print(&(self.table)().render(false)),
             Format::Wide => print(&(self.table)().render(true)),
         }
@@ -98,9 +98,6 @@ mod tests {
             none: Vec<u8>,
         }
         let text = json(&One { list: vec![1], text: "a <b> & c", none: vec![] }).unwrap();
-        assert_eq!(
-            text,
-            "{\n    \"list\": [\n        1\n    ],\n    \"text\": \"a <b> & c\",\n    \"none\": []\n}\n"
-        );
+        assert_eq!(text, "{\n    \"list\": [\n        1\n    ],\n    \"text\": \"a <b> & c\",\n    \"none\": []\n}\n");
     }
 }

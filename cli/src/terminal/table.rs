@@ -67,8 +67,7 @@ impl Table {
         if let (true, Some(empty)) = (self.rows.is_empty(), &self.empty) {
             return format!("{empty}\n");
         }
-        let shown: Vec<usize> =
-            (0..self.columns.len()).filter(|&at| wide || !self.columns[at].only_wide).collect();
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| wide || !self.columns[at].only_wide).collect();
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         // A wide table is asked for when nothing may be folded.
@@ -78,7 +77,8 @@ impl Table {
         }
         table.set_header(shown.iter().map(|&at| self.columns[at].name));
         for row in &self.rows {
-            table.add_row(shown.iter().map(|&at| row.get(at).map_or_else(String::new, |cell| plain(cell).into_owned())));
+            table
+                .add_row(shown.iter().map(|&at| row.get(at).map_or_else(String::new, |cell| plain(cell).into_owned())));
         }
         for (place, &at) in shown.iter().enumerate() {
             if let Some(column) = table.column_mut(place) {
@@ -107,10 +107,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_rows_may_have_several_lines() {
-        assert_eq!(
-            sample().render(false),
-            "ID      TAGS\na1      x:y\n        name:z\nb22222  q\n"
-        );
+        assert_eq!(sample().render(false), "ID      TAGS\na1      x:y\n        name:z\nb22222  q\n");
     }
 
     #[test]

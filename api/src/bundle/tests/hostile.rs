@@ -1,0 +1,1 @@
+//! Streams that are not what they should be.

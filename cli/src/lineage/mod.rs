@@ -1,0 +1,1 @@
+//! Lineage: which Data and Runs a Data comes from and leads to.
