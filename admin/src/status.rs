@@ -1,8 +1,10 @@
 //! `knitctl status`: how an installation does, as a table or as JSON.
 
 use crate::place::{Place, failure};
+use knit_api::client::{Class, Client, ClientError};
 use knit_api::profile::Profile;
 use knit_api::server::{Health, ServerStatus};
+use knit_cli::project;
 use knit_cli::terminal::output::print_json;
 use knit_cli::terminal::{ExitCode, Failure, Table, note, print, stdout_is_terminal};
 use knit_installer::caller::Caller;
@@ -84,8 +86,15 @@ impl Status {
 
 /// Asks the server how it does.
 async fn ask(profile: &Profile) -> Result<ServerStatus, Failure> {
-    let _ = profile;
-    todo!()
+    let failed = |error: ClientError| {
+        let advice = match error.class() {
+            Class::NotAuthorised => "run `knitctl up`: it writes the handout with the token anew",
+            Class::Network => "look again in a moment; if it stays so, `knitctl down` and `knitctl up`",
+            _ => "",
+        };
+        Failure::new("cannot ask the server how it does").why(&error).advice(advice).exit(project::exit_code(&error))
+    };
+    Client::new(profile).map_err(failed)?.status().await.map_err(failed)
 }
 
 fn table(dir: &Path, profile: &Profile, status: &ServerStatus) -> Table {
