@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Pauses between attempts at one request.
-const PAUSES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(700), Duration::from_secs(2)];
 /// Layers that are fetched at the same time.
 const AT_ONCE: usize = 3;
 /// An index may list indexes, but not for ever.
@@ -82,7 +82,8 @@ impl Remote {
         };
         let (bytes, kind, manifest) = wanted.manifest().await?;
         let blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
-        let fetches = blobs.iter().map(|blob| wanted.blob(content, locks, blob));
+        let asked = &wanted;
+        let fetches = blobs.clone().into_iter().map(|blob| async move { asked.blob(content, locks, &blob).await });
         futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let (image, tag) = (image.to_owned(), tag.clone());
         let stored = tokio::task::spawn_blocking(move || {
