@@ -19,6 +19,12 @@ mod projection;
 mod runs;
 mod tags;
 
+#[cfg(test)]
+mod explained;
+#[cfg(test)]
+#[path = "../../tests/store/postgres.rs"]
+mod test_postgres;
+
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};
 use knit_api::id::{DataId, PlanId, RunId};

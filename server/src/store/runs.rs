@@ -72,7 +72,7 @@ const OUTPUTS: &str = "select d.run_id, d.mount_id, d.id from json_each($1) j jo
 
 const COUNT: &str = "select status, count(*) from run group by status order by status";
 const STATUS: &str = "select status from run where id = $1";
-const QUIET: &str = "select case when \
+pub(super) const QUIET: &str = "select case when \
       exists (select 1 from run r where r.plan_id = p.id and r.status <> 'deactivated' \
         and r.status not in ('done', 'failed', 'invalidated')) \
       or exists (select 1 from mount m where m.plan_id = p.id and exists \
