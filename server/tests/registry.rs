@@ -83,14 +83,21 @@ async fn podman_pushes_and_pulls() {
         run("podman", &args.iter().map(String::as_str).collect::<Vec<_>>()).await
     };
     let source = format!("oci:{}:v1", registry.path("in").display());
-    let id = podman(&["pull", "-q", &source]).await;
+    let insecure = ["--insecure-policy", "copy", "--dest-tls-verify=false", "--dest-creds", &creds];
+    let skopeo: Vec<&str> = insecure.into_iter().chain([source.as_str()]).collect();
+    let there = registry.docker("seed:v1");
+    run("skopeo", &[&skopeo[..], &[there.as_str()]].concat()).await;
+    let seed = format!("{}/seed:v1", registry.address);
+    let id = podman(&["pull", "-q", "--tls-verify=false", "--creds", &creds, &seed]).await;
     let name = format!("{}/from/podman:v1", registry.address);
     podman(&["push", "-q", "--tls-verify=false", "--creds", &creds, id.trim(), &name]).await;
     podman(&["rmi", "-f", id.trim()]).await;
     let again = podman(&["pull", "-q", "--tls-verify=false", "--creds", &creds, &name]).await;
     assert_eq!(again.trim(), id.trim());
     podman(&["rmi", "-f", id.trim()]).await;
-    assert_ne!(digest, Digest::of(b""));
+    let pushed = curl(&registry, "GET", "/v2/from/podman/manifests/v1", &[]).await.json();
+    let seeded = curl(&registry, "GET", &format!("/v2/seed/manifests/{digest}"), &[]).await.json();
+    assert_eq!(pushed["config"]["digest"], seeded["config"]["digest"]);
 }
 
 #[tokio::test]

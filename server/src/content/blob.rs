@@ -107,9 +107,17 @@ impl ContentStore {
         }
     }
 
-    /// Forgets a blob whose bytes turned out to be damaged, so that it is fetched or pushed anew.
-    pub fn discard_blob(&self, digest: &Digest) -> io::Result<()> {
-        remove_file(&self.blob_path(digest)).map(drop)
+    /// Reads a blob again and removes it if its bytes are not what they were when it was stored, so that
+    /// the next push or fetch brings it anew; true if it was removed. Blocks for as long as that takes.
+    pub fn discard_damaged(&self, digest: &Digest) -> Result<bool, ContentError> {
+        let blob = match self.open_blob(digest) {
+            Err(ContentError::NotFound(_)) => return Ok(false),
+            other => other?,
+        };
+        if digest_of(blob.file)? == *digest {
+            return Ok(false);
+        }
+        Ok(remove_file(&self.blob_path(digest))?)
     }
 
     /// Reads a small blob whole, verifying it; one above `limit` bytes is refused.
@@ -178,4 +186,16 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ContentError> + Send + 'static,
 ) -> Result<T, ContentError> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The digest of all that a reader gives.
+pub(super) fn digest_of(mut reader: impl io::Read) -> io::Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(Digest::finish(hash)),
+            n => hash.update(&buffer[..n]),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Upload sessions: a blob that arrives in pieces, over several connections and restarts.
 
-use super::blob::{blocking, feed};
+use super::blob::{blocking, digest_of, feed};
 use super::{ContentError, ContentStore, Digest, Repository, absent, create_folders, remove_file};
 use crate::clock;
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use futures_util::Stream;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -160,15 +160,4 @@ impl Repository {
 
 fn unknown(id: &UploadId) -> ContentError {
     ContentError::NotFound(format!("upload {id}"))
-}
-
-fn digest_of(mut file: &File) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::finish(hash)),
-            n => hash.update(&buffer[..n]),
-        }
-    }
 }

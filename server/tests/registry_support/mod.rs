@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-pub const TOKEN: &str = "s3cr3t-token";
+pub(crate) const TOKEN: &str = "s3cr3t-token";
 
 /// A registry on a free port of this machine, with its store in a temporary folder.
-pub struct Registry {
-    pub address: SocketAddr,
-    pub content: Arc<ContentStore>,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Registry {
+    pub(crate) address: SocketAddr,
+    pub(crate) content: Arc<ContentStore>,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Registry {
-    pub async fn start(token: Option<&str>) -> Self {
+    pub(crate) async fn start(token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let content = Arc::new(ContentStore::open(&folder.path().join("content")).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -30,70 +30,70 @@ impl Registry {
         Self { address, content, folder }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// `docker://…` for skopeo.
-    pub fn docker(&self, name: &str) -> String {
+    pub(crate) fn docker(&self, name: &str) -> String {
         format!("docker://{}/{name}", self.address)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 }
 
 /// Runs a program to its end, off the runtime's threads, and demands that it succeeds.
-pub async fn run(program: &str, args: &[&str]) -> String {
+pub(crate) async fn run(program: &str, args: &[&str]) -> String {
     let output = output(program, args).await;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}: {}\n{out}{err}", output.status);
     out.into_owned()
 }
 
-pub async fn output(program: &str, args: &[&str]) -> Output {
+pub(crate) async fn output(program: &str, args: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(args);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 /// What curl saw: status and everything else, headers in lower case.
-pub struct Seen {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Seen {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
         Some(line.split_once(':')?.1.trim())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The first error's code.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
     }
 }
 
 /// One request with the token.
-pub async fn curl(registry: &Registry, method: &str, path: &str, more: &[&str]) -> Seen {
+pub(crate) async fn curl(registry: &Registry, method: &str, path: &str, more: &[&str]) -> Seen {
     let user = format!("x:{TOKEN}");
     let mut args = vec!["--user", &user];
     args.extend(more);
     curl_bare(registry, method, path, &args).await
 }
 
-pub async fn curl_bare(registry: &Registry, method: &str, path: &str, more: &[&str]) -> Seen {
+pub(crate) async fn curl_bare(registry: &Registry, method: &str, path: &str, more: &[&str]) -> Seen {
     let folder = tempfile::tempdir().unwrap();
     let (head, body) = (folder.path().join("head"), folder.path().join("body"));
     let url = if path.starts_with("http") { path.to_owned() } else { registry.url(path) };
@@ -107,7 +107,7 @@ pub async fn curl_bare(registry: &Registry, method: &str, path: &str, more: &[&s
 }
 
 /// Adds an entry to a tar archive.
-pub fn entry(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) {
+pub(crate) fn entry(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, mode: u32, content: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -118,14 +118,14 @@ pub fn entry(tar: &mut tar::Builder<Vec<u8>>, path: &str, kind: tar::EntryType, 
     tar.append_data(&mut header, path, content).unwrap();
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// An OCI layout with one image of these layers, each a tar archive; returns the manifest's digest.
-pub fn layout(folder: &Path, name: &str, layers: &[Vec<u8>], gzipped: bool) -> Digest {
+pub(crate) fn layout(folder: &Path, name: &str, layers: &[Vec<u8>], gzipped: bool) -> Digest {
     let blobs = folder.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {
@@ -176,7 +176,7 @@ pub fn layout(folder: &Path, name: &str, layers: &[Vec<u8>], gzipped: bool) -> D
     digest
 }
 
-pub fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -185,7 +185,7 @@ pub fn architecture() -> &'static str {
 }
 
 /// Two small layers: a program and a change to it.
-pub fn small_layers() -> Vec<Vec<u8>> {
+pub(crate) fn small_layers() -> Vec<Vec<u8>> {
     let mut lower = tar::Builder::new(Vec::new());
     entry(&mut lower, "bin/", tar::EntryType::Directory, 0o755, b"");
     entry(&mut lower, "bin/hello", tar::EntryType::Regular, 0o755, b"#!/bin/sh\necho hello\n");
