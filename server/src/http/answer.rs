@@ -94,6 +94,10 @@ pub(super) async fn read_json<T: DeserializeOwned>(mut body: Body) -> Answer<T> 
             text.extend_from_slice(&data);
         }
     }
+    // A sequence would be read as the members of an object in their order, which nobody means.
+    if text.trim_ascii_start().first().is_some_and(|&first| first != b'{') {
+        return Err(Refused::bad_request("the body is wrong: it is not a JSON object"));
+    }
     knit_api::json::from_slice(&text).map_err(|error| Refused::bad_request(format!("the body is wrong: {error}")))
 }
 

@@ -99,6 +99,7 @@ impl<D: Duty> Driver<D> {
         let claimed = store.claim(D::STATUSES, &self.owner, now, clock::after(LEASE), limit).await?;
         let full = claimed.len() == free;
         for claim in claimed {
+            tracing::debug!(r#loop = D::NAME, run = %claim.run, status = %claim.status, attempt = claim.attempt, "claimed");
             let (driver, own) = (Arc::clone(self), claim.clone());
             let act = acts.spawn(async move { driver.act(&own).await });
             claims.insert(act.id(), claim);

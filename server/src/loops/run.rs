@@ -9,12 +9,13 @@ use super::hands::Hands;
 use super::{TICK, Trouble};
 use crate::app::App;
 use crate::clock;
-use crate::engine::{EngineEvent, Observation, Started, Work};
+use crate::engine::{EngineEvent, Started, Work};
 use crate::rules::lifecycle::{self, Step};
 use crate::store::{Claim, Settle};
 use async_trait::async_trait;
 use knit_api::id::RunId;
 use knit_api::run::{Exit, RunStatus};
+use knit_api::time::Timestamp;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,12 +55,7 @@ impl Hints {
 }
 
 /// Turns signs of the engine into due Runs, until the process is asked to stop.
-pub(super) async fn listen(
-    app: App,
-    mut events: UnboundedReceiver<EngineEvent>,
-    hands: Arc<Hands>,
-    hints: Arc<Hints>,
-) {
+pub(super) async fn listen(app: App, mut events: UnboundedReceiver<EngineEvent>, hands: Arc<Hands>, hints: Arc<Hints>) {
     loop {
         let event = tokio::select! {
             () = app.stopping.cancelled() => return,
@@ -140,11 +136,7 @@ impl Duty for Follow {
         match lifecycle::next(claim.status, &seen) {
             Step::Start => self.begin(claim).await,
             Step::Become { status, exit, reason, image_digest } => {
-                let due = if status == RunStatus::Starting && !matches!(seen, Observation::Preparing { .. }) {
-                    clock::after(TICK)
-                } else {
-                    clock::after(LOOK_AGAIN)
-                };
+                let due = next_look(status);
                 self.settle(claim, Settle { status, exit, due, reason, image_digest }).await.map(|_| ())
             }
             // Never for the statuses that this loop claims.
@@ -201,7 +193,7 @@ impl Follow {
         Ok(())
     }
 
-    async fn stay_ready(&self, claim: &Claim, due: knit_api::time::Timestamp, reason: String) -> Result<(), Trouble> {
+    async fn stay_ready(&self, claim: &Claim, due: Timestamp, reason: String) -> Result<(), Trouble> {
         tracing::info!(r#loop = "run", run = %claim.run, reason, "a Run waits");
         let ready = Settle { status: RunStatus::Ready, exit: None, due, reason: Some(reason), image_digest: None };
         self.settle(claim, ready).await.map(|_| ())
@@ -220,6 +212,14 @@ impl Follow {
         }
         app.wake.changed();
         Ok(settled)
+    }
+}
+
+/// When the Run is to be looked at again, by this loop or, when its work is over, by the one that ends it.
+fn next_look(status: RunStatus) -> Timestamp {
+    match status {
+        RunStatus::Completing | RunStatus::Aborting => clock::now(),
+        _ => clock::after(LOOK_AGAIN),
     }
 }
 

@@ -162,11 +162,16 @@ impl Engine for FakeEngine {
         let state = self.state();
         let bytes = state.volumes.get(volume.as_str()).ok_or_else(|| missing(volume))?;
         let text = [format!("{form:?}:").as_bytes(), bytes].concat();
-        let mut pieces = vec![Ok(Bytes::from(text))];
-        if state.breaks_off {
-            pieces.push(Err(std::io::Error::other("the test says so")));
+        let first = stream::iter([Ok(Bytes::from(text))]);
+        if !state.breaks_off {
+            return Ok(Box::pin(first));
         }
-        Ok(Box::pin(stream::iter(pieces)))
+        let broken = stream::once(async {
+            // The first bytes leave before the end comes.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("the test says so"))
+        });
+        Ok(Box::pin(first.chain(broken)))
     }
 
     async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError> {
