@@ -260,8 +260,8 @@ impl Tx {
     pub(super) async fn script(&mut self, sql: String) -> Db<()> {
         let script = sqlx::raw_sql(AssertSqlSafe(sql));
         match self {
-            Self::Sqlite(tx) => drop(script.execute(&mut **tx).await?),
-            Self::Postgres(tx) => drop(script.execute(&mut **tx).await?),
+            Self::Sqlite(tx) => script.execute(&mut **tx).await.map(|_| ())?,
+            Self::Postgres(tx) => script.execute(&mut **tx).await.map(|_| ())?,
         }
         Ok(())
     }
