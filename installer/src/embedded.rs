@@ -182,7 +182,8 @@ pub fn down(folder: &Folder, grace: Option<Duration>) -> Result<Down, Problem> {
         let text = serde_json::to_vec(&stop).expect("a number has a JSON form");
         durable::write(&folder.stop(), &text, 0o600).map_err(|e| Problem::file("write", &folder.stop(), &e))?;
     }
-    let limit = grace.unwrap_or_else(|| record.choices.grace()) + STOP_MARGIN;
+    // Once for the loops to come to their end, once for the workers to come to theirs.
+    let limit = 2 * grace.unwrap_or_else(|| record.choices.grace()) + STOP_MARGIN;
     if !running.stop(limit)? {
         return Err(Problem::new(
             Kind::TimedOut,
