@@ -37,12 +37,15 @@ pub fn up(folder: &Folder, caller: &Caller, wanted: &Wanted, knitd: Option<&Path
     need_root("starting containers needs root's rights")?;
     folder.claim(caller)?;
     let _held = folder.exclusively()?;
-    let record = Record::read(folder)?.unwrap_or_default();
+    let before = Record::read(folder)?;
+    let is_new = before.is_none();
+    let record = before.unwrap_or_default();
     if let Some(running) = process::running(folder, record.server.as_ref().map(|server| server.pid))? {
         return already_up(folder, caller, wanted, record, running.pid());
     }
     let knitd = process::find(knitd)?;
-    let choices = record.choices.with(wanted, process::is_free);
+    // A new installation has no ports yet that would be worth keeping.
+    let choices = record.choices.with(wanted, |port| !is_new && process::is_free(port));
     check_ports(&choices)?;
     let token = choices.auth.then(|| token::keep(&folder.token())).transpose()?;
     let version = knit_api::VERSION.to_owned();
