@@ -104,8 +104,8 @@ fn table(dir: &Path, profile: &Profile, status: &ServerStatus) -> Table {
     let server = format!("version {}, process {}, {}, {asks}", status.version, status.pid, profile.api_root);
     table.row(["server", "ok", server.as_str()]);
     table.row(["database", health(&status.database), status.database.detail.as_str()]);
-    let engine = format!("{}; network of workers: {}", status.engine.detail, status.worker_network);
-    table.row(["engine", health(&status.engine), engine.as_str()]);
+    table.row(["engine", health(&status.engine), status.engine.detail.as_str()]);
+    table.row(["workers", "", format!("network: {}", status.worker_network).as_str()]);
     table.row(["registry", health(&status.registry), status.registry.detail.as_str()]);
     let disk = &status.disk;
     let free = format!("{} free of {} at {}", bytes(disk.free), bytes(disk.total), dir.display());

@@ -37,12 +37,15 @@ pub fn up(folder: &Folder, caller: &Caller, wanted: &Wanted, knitd: Option<&Path
     need_root("starting containers needs root's rights")?;
     folder.claim(caller)?;
     let _held = folder.exclusively()?;
-    let record = Record::read(folder)?.unwrap_or_default();
+    let before = Record::read(folder)?;
+    let is_new = before.is_none();
+    let record = before.unwrap_or_default();
     if let Some(running) = process::running(folder, record.server.as_ref().map(|server| server.pid))? {
         return already_up(folder, caller, wanted, record, running.pid());
     }
     let knitd = process::find(knitd)?;
-    let choices = record.choices.with(wanted, process::is_free);
+    // A new installation has no ports yet that would be worth keeping.
+    let choices = record.choices.with(wanted, |port| !is_new && process::is_free(port));
     check_ports(&choices)?;
     let token = choices.auth.then(|| token::keep(&folder.token())).transpose()?;
     let version = knit_api::VERSION.to_owned();
@@ -182,7 +185,8 @@ pub fn down(folder: &Folder, grace: Option<Duration>) -> Result<Down, Problem> {
         let text = serde_json::to_vec(&stop).expect("a number has a JSON form");
         durable::write(&folder.stop(), &text, 0o600).map_err(|e| Problem::file("write", &folder.stop(), &e))?;
     }
-    let limit = grace.unwrap_or_else(|| record.choices.grace()) + STOP_MARGIN;
+    // Once for the loops to come to their end, once for the workers to come to theirs.
+    let limit = 2 * grace.unwrap_or_else(|| record.choices.grace()) + STOP_MARGIN;
     if !running.stop(limit)? {
         return Err(Problem::new(
             Kind::TimedOut,

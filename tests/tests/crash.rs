@@ -11,7 +11,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// Every place on the way of a push where the server may be killed, in the order in which they are passed.
-const PUSH_POINTS: [&str; 3] = ["push-begin", "push-received", "push-registered"];
+const PUSH_POINTS: [&str; 8] = [
+    "push-begin",
+    "receive-begin",
+    "receive-unpacked",
+    "receive-synced",
+    "receive-manifest",
+    "receive-renamed",
+    "push-received",
+    "push-registered",
+];
 
 /// Prints its lines slowly enough to be interrupted, then ends with 7.
 const SLOW: &str = "echo begun; i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; exit 7";
