@@ -104,10 +104,11 @@ struct Made {
     content: Vec<u8>,
     size: Option<u64>,
     links: Option<u64>,
+    mode: u32,
 }
 
 fn entry(kind: EntryType, path: &str) -> Made {
-    Made { kind, path: path.into(), target: Vec::new(), content: Vec::new(), size: None, links: None }
+    Made { kind, path: path.into(), target: Vec::new(), content: Vec::new(), size: None, links: None, mode: 0o644 }
 }
 
 fn file(path: &str) -> Made {
@@ -133,7 +134,7 @@ fn write_entries(entries: &[Made]) -> Vec<u8> {
             kind: made.kind,
             path: &made.path,
             target: &made.target,
-            mode: 0o644,
+            mode: made.mode,
             size: made.size.unwrap_or(made.content.len() as u64),
             mtime: tree::Mtime::default(),
             links: made.links,
@@ -157,7 +158,7 @@ fn bundle_of(entries: &[Made]) -> Vec<u8> {
             _ => Content::File { size: made.content.len() as u64, hash: blake3::hash(&made.content).into() },
         };
         let path = made.path.strip_suffix(b"/").unwrap_or(&made.path);
-        let mode = if made.kind == EntryType::Symlink { 0o777 } else { 0o644 };
+        let mode = if made.kind == EntryType::Symlink { 0o777 } else { made.mode };
         manifest.record(Entry { path, mode, content }).unwrap();
     }
     let digest = manifest.finish().unwrap();
@@ -194,6 +195,21 @@ fn well_made_entries_are_accepted() {
     let summary = unpacked(&bundle_of(&entries), Form::Bundle, into.path()).unwrap();
     assert_eq!((summary.entries, summary.bytes), (5, 21));
     assert_eq!(fs::read_to_string(into.path().join("c")).unwrap(), "content");
+}
+
+/// Only root can pack such a tree, but anybody must be able to receive it.
+#[test]
+fn entries_that_nobody_may_open_are_accepted() {
+    let closed = |made: Made| Made { mode: 0, ..made };
+    let first = Made { links: Some(2), ..closed(file("a/b/f")) };
+    let entries = [closed(folder("a/")), closed(folder("a/b/")), first, closed(file("g")), closed(hard("h", "a/b/f"))];
+    let into = temp();
+    unpacked(&bundle_of(&entries), Form::Bundle, into.path()).unwrap();
+    for path in ["a", "a/b", "a/b/f", "g"] {
+        let path = into.path().join(path);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0, "{}", path.display());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
 }
 
 #[test]

@@ -439,7 +439,7 @@ fn more_hard_links_than_can_be_remembered_travel_as_files() {
     assert_eq!(sent, received);
     let alone =
         (0..count).filter(|number| fs::metadata(into.path().join(format!("z{number}"))).unwrap().nlink() == 1).count();
-    assert!(alone >= 150 && alone < 400, "{alone}");
+    assert!((150..400).contains(&alone), "{alone}");
 }
 
 /// What a random tree is made of.
