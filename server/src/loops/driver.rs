@@ -63,6 +63,14 @@ enum Look {
     Rest(Duration),
 }
 
+/// How a step went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Settled,
+    /// It is due again after a pause that the driver does not know of yet.
+    GivenBack,
+}
+
 impl<D: Duty> Driver<D> {
     async fn run(self: Arc<Self>) {
         let mut acts = JoinSet::new();
@@ -87,7 +95,7 @@ impl<D: Duty> Driver<D> {
     /// Claims what is due, as far as hands are free, and begins to act on it.
     async fn take_up(
         self: &Arc<Self>,
-        acts: &mut JoinSet<()>,
+        acts: &mut JoinSet<Outcome>,
         claims: &mut HashMap<Id, Claim>,
     ) -> Result<Look, StoreError> {
         let free = D::AT_ONCE - acts.len();
@@ -112,7 +120,7 @@ impl<D: Duty> Driver<D> {
     }
 
     /// Waits for a reason to look again; false when the process is asked to stop.
-    async fn rest(&self, look: Look, acts: &mut JoinSet<()>, claims: &mut HashMap<Id, Claim>) -> bool {
+    async fn rest(&self, look: Look, acts: &mut JoinSet<Outcome>, claims: &mut HashMap<Id, Claim>) -> bool {
         let (more, longest) = match look {
             Look::More => (true, TICK),
             Look::Rest(longest) => (false, longest),
@@ -124,8 +132,8 @@ impl<D: Duty> Driver<D> {
                 biased;
                 () = self.app.stopping.cancelled() => return false,
                 Some(ended) = acts.join_next_with_id(), if !acts.is_empty() => {
-                    self.ended(ended, claims).await;
-                    if more {
+                    let outcome = self.ended(ended, claims).await;
+                    if more || outcome == Outcome::GivenBack {
                         return true;
                     }
                 }
@@ -135,11 +143,12 @@ impl<D: Duty> Driver<D> {
         }
     }
 
-    async fn act(&self, claim: &Claim) {
+    async fn act(&self, claim: &Claim) -> Outcome {
         let run = &claim.run;
         let held = self.hands.hold(run).await;
-        let outcome = self.duty.act(claim).await;
-        if let Err(trouble) = outcome {
+        let mut outcome = Outcome::Settled;
+        if let Err(trouble) = self.duty.act(claim).await {
+            outcome = Outcome::GivenBack;
             let pause = backoff::pause(claim.failures.saturating_add(1));
             let failures = claim.failures.saturating_add(1);
             tracing::error!(r#loop = D::NAME, %run, status = %claim.status, failures, error = %trouble, "a step failed");
@@ -152,6 +161,7 @@ impl<D: Duty> Driver<D> {
         if let Err(error) = self.duty.let_go(run).await {
             tracing::error!(r#loop = D::NAME, %run, %error, "a sign of its worker is looked at only later");
         }
+        outcome
     }
 
     /// Gives the claim back, and does not rest until that is recorded: nobody else would take it up.
@@ -166,15 +176,18 @@ impl<D: Duty> Driver<D> {
         }
     }
 
-    async fn ended(&self, ended: Result<(Id, ()), JoinError>, claims: &mut HashMap<Id, Claim>) {
-        let (id, bug) = match ended {
-            Ok((id, ())) => (id, false),
-            Err(error) => (error.id(), error.is_panic()),
+    async fn ended(&self, ended: Result<(Id, Outcome), JoinError>, claims: &mut HashMap<Id, Claim>) -> Outcome {
+        let error = match ended {
+            Ok((id, outcome)) => {
+                claims.remove(&id);
+                return outcome;
+            }
+            Err(error) => error,
         };
-        let Some(claim) = claims.remove(&id) else { return };
-        if bug {
+        if let Some(claim) = claims.remove(&error.id()).filter(|_| error.is_panic()) {
             tracing::error!(r#loop = D::NAME, run = %claim.run, "a step ran into a bug");
             self.give_back(&claim, backoff::pause(i64::MAX), "the server ran into a bug; see its log").await;
         }
+        Outcome::GivenBack
     }
 }

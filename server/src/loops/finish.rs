@@ -8,6 +8,7 @@ use crate::clock;
 use crate::engine::{EngineError, Observation, Sealed};
 use crate::store::Claim;
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use knit_api::id::{DataId, RunId};
 use knit_api::run::RunStatus;
 use std::fmt::Write;
@@ -16,6 +17,9 @@ use tokio::sync::Notify;
 
 /// Longest message about what was left out, in characters.
 const LONGEST_MESSAGE: usize = 1000;
+
+/// Outputs of one Run that are sealed at one time.
+const SEALS: usize = 4;
 
 pub(super) struct Finish(pub(super) App);
 
@@ -32,8 +36,17 @@ impl Duty for Finish {
 
     async fn act(&self, claim: &Claim) -> Result<(), Trouble> {
         let Self(app) = self;
-        self.remove_worker(&claim.run).await?;
-        let sealed = self.seal_outputs(claim).await?;
+        let sealed = match app.engine.observe(&claim.run).await? {
+            // Its processes are gone and nothing is written any more: both at once.
+            Observation::Absent | Observation::Ended { .. } => {
+                tokio::try_join!(self.seal_outputs(claim), self.remove_worker(&claim.run, Duration::ZERO))?.0
+            }
+            // A user stopped it: it may take its time to end.
+            Observation::Preparing { .. } | Observation::Running { .. } => {
+                self.remove_worker(&claim.run, app.settings.grace).await?;
+                self.seal_outputs(claim).await?
+            }
+        };
         let message = left_out(&sealed);
         if app.store.finish(claim, &sealed, message.as_deref(), clock::now()).await? {
             let to = if claim.status == RunStatus::Completing { RunStatus::Done } else { RunStatus::Failed };
@@ -47,29 +60,24 @@ impl Duty for Finish {
 }
 
 impl Finish {
-    /// A worker that still runs was stopped by a user and may take its time; others are over.
-    async fn remove_worker(&self, run: &RunId) -> Result<(), Trouble> {
+    async fn remove_worker(&self, run: &RunId, grace: Duration) -> Result<(), Trouble> {
         let Self(app) = self;
-        let grace = match app.engine.observe(run).await? {
-            Observation::Preparing { .. } | Observation::Running { .. } => app.settings.grace,
-            Observation::Absent | Observation::Ended { .. } => Duration::ZERO,
-        };
         Ok(app.engine.remove_worker(run, grace).await?)
     }
 
-    /// Also what a failed Run has written is kept and sealed: that is what one looks into then. It may
-    /// have been stopped before it had any volume.
+    /// Also what a failed Run has written is kept and sealed: that is what one looks into then.
     async fn seal_outputs(&self, claim: &Claim) -> Result<Vec<(DataId, Sealed)>, Trouble> {
         let Self(app) = self;
-        let mut all = Vec::new();
-        for (data, volume) in app.store.outputs(&claim.run).await? {
+        let outputs = app.store.outputs(&claim.run).await?;
+        let sealed = stream::iter(outputs).map(|(data, volume)| async move {
             match app.engine.seal(&volume).await {
-                Ok(sealed) => all.push((data, sealed)),
-                Err(EngineError::NotFound(_)) if claim.status == RunStatus::Aborting => {}
-                Err(error) => return Err(error.into()),
+                Ok(sealed) => Ok(Some((data, sealed))),
+                // It may have been stopped before it had any volume.
+                Err(EngineError::NotFound(_)) if claim.status == RunStatus::Aborting => Ok(None),
+                Err(error) => Err(Trouble::from(error)),
             }
-        }
-        Ok(all)
+        });
+        sealed.buffered(SEALS).try_filter_map(|sealed| async { Ok(sealed) }).try_collect().await
     }
 }
 
