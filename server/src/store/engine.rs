@@ -48,6 +48,11 @@ impl DbError {
         self.kind == Kind::Collision
     }
 
+    /// The same error, with what it happened on.
+    pub(super) fn about(self, object: &str) -> Self {
+        Self { message: format!("{object}: {}", self.message), ..self }
+    }
+
     /// The error as callers of the store see it.
     pub(super) fn during(self, what: &'static str) -> StoreError {
         match self.kind {

@@ -3,8 +3,10 @@
 
 use super::engine::{Row, Value, args, batch, list};
 use super::test_postgres as postgres;
-use super::{Store, claims, data, nominations, runs, tags};
-use knit_api::tag::Tag;
+use super::{Projected, Registered, Store, Upload, claims, data, nominations, runs, tags};
+use crate::engine::{Sealed, Volume};
+use knit_api::id::DataId;
+use knit_api::tag::{Tag, TagChange, UserTag};
 use std::path::Path;
 
 async fn sqlite(folder: &Path) -> Store {
@@ -97,6 +99,32 @@ async fn the_embedded_database_is_as_safe_as_it_says() {
         assert_eq!(tx.row(sql, &[]).await.unwrap().unwrap().int(0).unwrap(), value, "{pragma}");
     }
     assert_eq!(store.db.row("pragma journal_mode", &[]).await.unwrap().unwrap().text(0).unwrap(), "wal");
+}
+
+#[tokio::test]
+async fn a_nomination_under_way_keeps_its_spark_from_a_projector_that_takes_an_older_one() {
+    // Only where two may write at once.
+    let Some(store) = postgres().await else { return };
+    let tag = Tag::new("a", "b");
+    let json = br#"{"image":"train:v1","inputs":[{"path":"/in","tags":["a:b"]}]}"#;
+    let spec = crate::rules::plan::check(knit_api::json::from_slice(json).unwrap()).unwrap();
+    let Registered::New(plan) = store.register_plan(&spec).await.unwrap() else { panic!("it is new") };
+    let data = DataId::new("d");
+    let sealed = Sealed { digest: "0".to_owned(), entries: 0, bytes: 0, left_out: Vec::new() };
+    let upload = Upload { volume: Volume::of(&data), data: data.clone(), sealed, tags: vec![tag.clone()] };
+    let now = crate::clock::now();
+    store.add_upload(&upload, now).await.unwrap();
+    let remove = TagChange { remove: vec![UserTag(tag.clone())], ..TagChange::default() };
+    assert!(store.change_tags(&data, &remove).await.unwrap());
+
+    let mut retag = store.db.begin().await.unwrap();
+    retag.exec(tags::ATTACH, args!["d", list([tags::id(&tag)])]).await.unwrap();
+    nominations::refresh_data(&mut retag, &data).await.unwrap();
+    let before = store.project(&plan, now).await.unwrap();
+    assert_eq!(before, Projected { made: 0, more: false }, "the older spark has lost its nomination");
+    retag.commit().await.unwrap();
+    assert_eq!(store.plans_to_project().await.unwrap(), std::slice::from_ref(&plan));
+    assert_eq!(store.project(&plan, now).await.unwrap(), Projected { made: 1, more: false });
 }
 
 /// 60 000 Data with two tags each, 4000 Plans of two inputs, 60 000 Runs: enough that no database takes a

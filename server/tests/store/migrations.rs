@@ -51,3 +51,10 @@ on_both! {
         }
     }
 }
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_named() {
+    let path = std::path::Path::new("/nowhere/at/all/state.db");
+    let error = knit_server::store::Store::open_sqlite(path).await.unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all/state.db"), "{error}");
+}
