@@ -171,6 +171,8 @@ fn an_interrupted_pull_leaves_nothing_behind() {
             let mut header = tar::Header::new_gnu();
             header.set_path("big").unwrap();
             header.set_size(1 << 30);
+            header.set_mode(0o644);
+            header.set_mtime(0);
             header.set_cksum();
             let mut archive = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             archive.write_all(header.as_bytes()).unwrap();
@@ -187,7 +189,9 @@ fn an_interrupted_pull_leaves_nothing_behind() {
         let mut child = home.command(&home.project(), arguments).spawn().unwrap();
         // It is in the middle as soon as something stands in the folder.
         while !home.project().join("out").is_dir() || home.names("out").is_empty() {
-            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            if child.try_wait().unwrap().is_some() {
+                panic!("it ended by itself: {:?}", child.wait_with_output());
+            }
             std::thread::yield_now();
         }
         let pid = rustix::process::Pid::from_child(&child);
