@@ -99,9 +99,10 @@ impl Client {
             (Err(error), _) => return Err(UploadError::Send(error)),
             (Ok(data), _) => data,
         };
-        if tags_travel || tags.is_empty() {
+        if tags_travel {
             return Ok(data);
         }
+        // Also when there are none, as the original's client does.
         let change = TagChange { add: tags.iter().cloned().map(UserTag).collect(), ..TagChange::default() };
         self.change_tags(&data.id, &change).await.map_err(|error| UploadError::Tag { data: Box::new(data), error })
     }

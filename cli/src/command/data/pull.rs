@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 pub struct Pull {
     /// Fetch the files themselves instead of an archive
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     extract: bool,
     /// With --extract: replace the folder if it is there already
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     force: bool,
     /// The Data
     #[arg(value_name = "DATA_ID")]

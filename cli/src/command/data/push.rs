@@ -20,11 +20,11 @@ pub struct Push {
     tags: Vec<Tag>,
     /// Give each Data the tag name:<last part of SOURCE>
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     name: bool,
     /// Replace links by what they lead to
     #[arg(short = 'L', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     dereference: bool,
     /// Folders and files
     #[arg(value_name = "SOURCE", required = true)]

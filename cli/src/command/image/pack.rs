@@ -36,7 +36,7 @@ pub struct Pack {
     user: Option<String>,
     /// Keep the times of the files; then equal files do not always make the same image
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     keep_times: bool,
     #[command(flatten)]
     output: Output,

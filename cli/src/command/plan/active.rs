@@ -8,7 +8,7 @@ use knit_api::id::PlanId;
 #[derive(Debug, clap::Args)]
 pub struct Active {
     /// yes or no
-    #[arg(value_name = "yes|no", value_parser = mode)]
+    #[arg(value_name = "yes|no", value_parser = mode, action = clap::ArgAction::Set)]
     mode: bool,
     /// The Plan
     #[arg(value_name = "PLAN_ID")]

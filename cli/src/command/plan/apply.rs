@@ -18,7 +18,7 @@ pub struct Apply {
     file: PathBuf,
     /// Be content when an equal Plan is there already
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,
     #[command(flatten)]
     output: Output,

@@ -14,11 +14,11 @@ use tokio::io::AsyncWriteExt as _;
 pub struct RunShow {
     /// Print the log instead of the Run
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     log: bool,
     /// With --log: wait until the Run starts, and print its log until it ends
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     follow: bool,
     /// The Run
     #[arg(value_name = "RUN_ID")]

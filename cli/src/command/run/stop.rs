@@ -10,7 +10,7 @@ use knit_api::id::RunId;
 pub struct Stop {
     /// Let the Run fail: what it has made cannot be used
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = args::switch)]
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     fail: bool,
     /// The Run
     #[arg(value_name = "RUN_ID")]
