@@ -370,6 +370,13 @@ impl World {
         self.knit(&[&["plan", "apply"], more, &[file.to_str().expect("a UTF-8 path")]].concat())
     }
 
+    /// All Plans that users have registered, as `knit plan find` prints them.
+    #[track_caller]
+    pub fn plans(&self) -> Vec<Value> {
+        let built_in = |plan: &Value| plan.get("image").is_none();
+        list(&self.knit(&["plan", "find"]).ok()).into_iter().filter(|plan| !built_in(plan)).collect()
+    }
+
     /// The Runs of a Plan, as `knit run find` prints them.
     #[track_caller]
     pub fn runs_of(&self, plan: &str) -> Vec<Value> {

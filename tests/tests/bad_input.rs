@@ -3,7 +3,7 @@
 
 use knit_tests::able::{BUSYBOX, ROOT};
 use knit_tests::wire::Request;
-use knit_tests::{Step, World, able};
+use knit_tests::{Step, World, able, processes};
 use serde_json::json;
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,6 @@ fn data_that_cannot_be_pushed() {
     let world = World::start();
     let folder = world.folder("good", &[("x", b"x")]);
     world.try_push(&world.base().join("not-there"), &["a:b"]).fails(1, &["not-there"]);
-    world.try_push(&folder.join("x"), &["a:b"]).fails(1, &["folder"]);
     world.try_push(&folder, &["knit#id:mine"]).fails(2, &["knit#id"]);
     world.try_push(&folder, &["no colon"]).fails(2, &["no colon", ":"]);
     assert!(world.find_data(&[]).is_empty(), "nothing of it was kept");
@@ -72,8 +71,8 @@ fn plans_that_cannot_be_meant() {
         (with("outputs", json!([point("/out/../etc", &["c:d"])])), vec!["/out/../etc"]),
         (with("inputs", json!([point("/in/a", &["no colon"])])), vec!["no colon"]),
         (with("outputs", json!([point("/out", &["knit#id:x"])])), vec!["knit#id"]),
-        (with("resources", json!({"memory": "much"})), vec!["memory", "much"]),
-        (with("resources", json!({"cpu": "-1"})), vec!["cpu"]),
+        (with("resources", json!({"memory": "much"})), vec!["much", "line"]),
+        (with("resources", json!({"cpu": "-1"})), vec!["-1"]),
         (with("image", json!("UPPER/case:v1")), vec!["UPPER/case"]),
         (with("image", json!(format!("a/b@sha256:{}", "0".repeat(64)))), vec!["digest"]),
         ("image: [\n".to_owned(), vec!["line"]),
@@ -84,7 +83,7 @@ fn plans_that_cannot_be_meant() {
         world.try_apply(&yaml, &[]).fails(2, &says);
     }
     world.knit(&["plan", "apply", "no-such-file.yaml"]).fails(1, &["no-such-file.yaml"]);
-    assert_eq!(world.knit(&["plan", "find"]).ok().json(), json!([]));
+    assert!(world.plans().is_empty());
 }
 
 #[test]
@@ -97,7 +96,7 @@ fn images_that_cannot_be_used() {
     knit(&["image", "push", "no-such-file.tar", "a/b:c"]).fails(1, &["no-such-file.tar"]);
     fs::write(world.work().join("noise"), [0x55; 5000]).expect("a file");
     knit(&["image", "push", "noise", "a/b:c"]).fails(1, &["noise"]);
-    knit(&["image", "pack", "no-such-folder", "a/b:c", "--entrypoint", "/bin/sh"]).fails(1, &["no-such-folder"]);
+    knit(&["image", "pack", "no-such-folder", "a/b:c", "--entrypoint", "/bin/sh"]).fails(2, &["no-such-folder"]);
     world.pack("UPPER:case", &["--entrypoint", "/bin/sh"]).fails(2, &["UPPER"]);
 
     let image = world.busybox();
@@ -146,7 +145,9 @@ fn containers_that_fail_say_how() {
     let run = world.failed_run_of(&exit_3);
     assert_eq!(run["exit"]["code"], 3, "{run:#}");
 
-    let killed = world.apply(&Step::new(&image, "kill -9 $$").input("/in/a", &["a:b"]));
+    let killed = world.apply(&Step::new(&image, "echo begun; sleep 600").input("/in/a", &["a:b"]).log(&["e:f"]));
+    world.follow_log(&world.the_run_once_it_is_there(&killed)).until("begun");
+    processes::contained(world.dir()).iter().for_each(processes::Process::kill);
     let run = world.failed_run_of(&killed);
     assert_eq!(run["exit"]["code"], 137, "{run:#}");
     assert!(run["exit"]["message"].as_str().is_none_or(|m| !m.contains("OOM")), "a kill is no lack of memory: {run:#}");
@@ -174,7 +175,7 @@ fn servers_that_cannot_be_reached_and_profiles_that_are_wrong() {
     world.up(&[]).ok();
     world.knit(&["--profile", "nobody", "data", "find"]).fails(2, &["nobody"]);
     world.down(&[]).ok();
-    world.knit(&["data", "find"]).fails(1, &["127.0.0.1", "cannot be reached", "knitctl up"]);
+    world.knit(&["data", "find"]).fails(1, &["127.0.0.1", "cannot be reached", "knitctl status"]);
 
     fs::write(world.work().join("bad-profile"), "apiRoot: somewhere\n").expect("a file");
     world.knit(&["init", "bad-profile"]).fails(2, &["apiRoot", "somewhere"]);
@@ -203,8 +204,8 @@ fn ids_that_nobody_has() {
     ] {
         world.knit(arguments).fails(5, &["no-such-id"]);
     }
-    for id in ["../../etc/passwd", "a/b", "%2e%2e", "\u{1f600}"] {
-        world.knit(&["data", "pull", id]).fails(5, &[]);
+    for (id, code) in [("../../etc/passwd", 2), ("a/b", 2), ("..", 2), ("%2e%2e", 5), ("\u{1f600}", 5)] {
+        world.knit(&["data", "pull", id]).fails(code, &[id]);
     }
 }
 

@@ -23,7 +23,7 @@ fn a_push_that_does_not_fit_is_refused_and_leaves_its_room() {
     let kept = world.push(&small, &["kept:yes"]);
     let large = world.folder("large", &[("a", &chance.bytes(48 << 20)), ("b", &chance.bytes(48 << 20))]);
     for attempt in 0..3 {
-        world.try_push(&large, &["kept:no"]).fails(1, &["no space"]);
+        world.try_push(&large, &["kept:no"]).fails(1, &["disk is full"]);
         assert!(world.find_data(&["kept:no"]).is_empty(), "attempt {attempt}");
         world.no_volume_is_left_over();
     }

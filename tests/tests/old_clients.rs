@@ -80,7 +80,7 @@ fn the_whole_line_as_the_original_client_walks_it() {
 
     let step = Step::new(&image, "cat /in/data/a /in/data/sub/b > /out/joined/ab; echo joined")
         .input("/in/data", &["project:digits"])
-        .output("/out/joined", &["project:digits", "type:joined"])
+        .output("/out/joined", &["project:joined"])
         .log(&["type:log"])
         // What that client sends for members that the file does not have.
         .set("active", Value::Null)

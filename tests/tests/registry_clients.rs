@@ -105,8 +105,11 @@ fn podman_pushes_and_pulls() {
             ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
         world.run("podman", &[&place, arguments].concat())
     };
-    let pulled = podman(&["pull", "-q", &format!("oci:{}:busybox", layout.display())]).ok().text();
-    let id = pulled.trim();
+    let archive = world.base().join("docker.tar");
+    let from = format!("oci:{}:busybox", layout.display());
+    world.run("skopeo", &["copy", &from, &format!("docker-archive:{}:story/saved:v1", archive.display())]).ok();
+    podman(&["load", "--quiet", "--input", archive.to_str().expect("UTF-8")]).ok();
+    let id = "story/saved:v1";
     let name = format!("{registry}/by/podman:v1");
     podman(&["push", "--tls-verify=false", "--creds", &login, id, &format!("docker://{name}")]).ok();
     podman(&["rmi", "--all", "--force"]).ok();
