@@ -50,7 +50,7 @@ impl Hints {
     }
 
     /// True when there was a sign; it is taken.
-    fn take(&self, run: &RunId) -> bool {
+    pub(super) fn take(&self, run: &RunId) -> bool {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(run)
     }
 
@@ -173,6 +173,7 @@ impl Follow {
                 // Room that was freed while this Run asked gave its sign before anyone waited for it.
                 let missed = self.hints.rooms() != rooms;
                 self.pass_on().await?;
+                tracing::debug!(r#loop = "run", run = %claim.run, reason, "a Run waits for room");
                 let due = if missed { clock::now() } else { clock::after(NO_ROOM) };
                 self.stay_ready(claim, due, reason).await?;
                 if missed {
@@ -180,7 +181,10 @@ impl Follow {
                 }
                 Ok(())
             }
-            Started::NeverFits { reason } => self.stay_ready(claim, clock::after(NEVER_FITS), reason).await,
+            Started::NeverFits { reason } => {
+                tracing::warn!(r#loop = "run", run = %claim.run, reason, "a Run cannot start here as it is");
+                self.stay_ready(claim, clock::after(NEVER_FITS), reason).await
+            }
         }
     }
 
@@ -222,7 +226,6 @@ impl Follow {
     }
 
     async fn stay_ready(&self, claim: &Claim, due: Timestamp, reason: String) -> Result<(), Trouble> {
-        tracing::info!(r#loop = "run", run = %claim.run, reason, "a Run waits");
         let ready = Settle { status: RunStatus::Ready, exit: None, due, reason: Some(reason), image_digest: None };
         self.settle(claim, ready).await.map(|_| ())
     }
