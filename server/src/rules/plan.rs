@@ -35,8 +35,8 @@ pub struct Faults(Vec<Fault>);
 
 impl Faults {
     /// One by one, in the order of the Plan.
-    pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
-        self.0.iter()
+    pub fn as_slice(&self) -> &[Fault] {
+        &self.0
     }
 }
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn places(result: Result<PlanSpec, Faults>) -> Vec<String> {
-        result.err().map(|faults| faults.iter().map(|fault| fault.at.clone()).collect()).unwrap_or_default()
+        result.err().map(|faults| faults.as_slice().iter().map(|fault| fault.at.clone()).collect()).unwrap_or_default()
     }
 
     #[test]

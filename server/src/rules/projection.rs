@@ -13,7 +13,7 @@ pub fn missing_combinations(inputs: usize, fresh: usize) -> String {
     let each = |form: &dyn Fn(usize) -> String, between: &str| (0..inputs).map(form).collect::<Vec<_>>().join(between);
     let columns = each(&|i| format!("n{i}.data_id"), ", ");
     let signature = each(&|i| format!("n{i}.data_id"), " || ',' || ");
-    let others: String = (0..inputs)
+    let others: Vec<String> = (0..inputs)
         .filter(|i| *i != fresh)
         .map(|i| format!(" join nomination n{i} on n{i}.mount_id = ${}", i + 3))
         .collect();
@@ -21,6 +21,7 @@ pub fn missing_combinations(inputs: usize, fresh: usize) -> String {
         "select {columns} from json_each(${list}) s \
          join nomination n{fresh} on n{fresh}.mount_id = ${input} and n{fresh}.data_id = s.value ->> 0{others} \
          where not exists (select 1 from run r where r.plan_id = $1 and r.signature = {signature}) limit $2",
+        others = others.concat(),
         list = inputs + 3,
         input = fresh + 3,
     )

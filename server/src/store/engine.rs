@@ -48,6 +48,11 @@ impl DbError {
         self.kind == Kind::Collision
     }
 
+    /// The same error, with what it happened on.
+    pub(super) fn about(self, object: &str) -> Self {
+        Self { message: format!("{object}: {}", self.message), ..self }
+    }
+
     /// The error as callers of the store see it.
     pub(super) fn during(self, what: &'static str) -> StoreError {
         match self.kind {
@@ -260,8 +265,8 @@ impl Tx {
     pub(super) async fn script(&mut self, sql: String) -> Db<()> {
         let script = sqlx::raw_sql(AssertSqlSafe(sql));
         match self {
-            Self::Sqlite(tx) => drop(script.execute(&mut **tx).await?),
-            Self::Postgres(tx) => drop(script.execute(&mut **tx).await?),
+            Self::Sqlite(tx) => script.execute(&mut **tx).await.map(|_| ())?,
+            Self::Postgres(tx) => script.execute(&mut **tx).await.map(|_| ())?,
         }
         Ok(())
     }

@@ -216,7 +216,9 @@ impl Store {
     /// Opens the embedded database, making or migrating it. The folder must be there, and no other process
     /// may write to it.
     pub async fn open_sqlite(path: &Path) -> Result<Self> {
-        let db = Database::open_sqlite(path).await.map_err(|error| error.during("opening the database"))?;
+        let db = Database::open_sqlite(path)
+            .await
+            .map_err(|error| error.about(&path.display().to_string()).during("opening the database"))?;
         Self::open(db).await
     }
 

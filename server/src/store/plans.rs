@@ -48,9 +48,9 @@ const MOUNTS_OF_PLANS: &str = "select m.id, m.plan_id, m.kind, m.path, m.want_da
     from json_each($1) j join mount m on m.plan_id = j.value ->> 0 order by m.plan_id, m.kind, m.ord";
 const MOUNT_TAGS: &str = "select mt.mount_id, t.key, t.value from json_each($1) j \
     join mount_tag mt on mt.mount_id = j.value ->> 0 join tag t on t.id = mt.tag_id";
-pub(super) const UPSTREAMS: &str = "select f.input_id, f.output_id from json_each($1) j \
+const UPSTREAMS: &str = "select f.input_id, f.output_id from json_each($1) j \
     join feeding f on f.input_id = j.value ->> 0 join mount o on o.id = f.output_id order by o.plan_id, o.kind, o.ord";
-pub(super) const DOWNSTREAMS: &str = "select f.output_id, f.input_id from json_each($1) j \
+const DOWNSTREAMS: &str = "select f.output_id, f.input_id from json_each($1) j \
     join feeding f on f.output_id = j.value ->> 0 join mount i on i.id = f.input_id order by i.plan_id, i.ord";
 
 /// `$1` active (null: any), `$2` and `$3` image, `$4` to `$7` an input, `$8` and `$9` an output or log:

@@ -1,11 +1,11 @@
 //! Opening: the first time, again, and what is refused.
 
 use crate::world::{World, on_both};
-use knit_server::store::StoreError;
+use knit_server::store::{PlanQuery, StoreError};
 
 on_both! {
     async fn a_new_database_holds_the_two_built_in_plans(world: World) {
-        let plans = world.store.find_plans(&Default::default()).await.unwrap();
+        let plans = world.store.find_plans(&PlanQuery::default()).await.unwrap();
         let json: Vec<String> = plans.iter().map(|plan| serde_json::to_string(plan).unwrap()).collect();
         let expected = |id: u8, name: &str, path: &str| format!(
             r#"{{"planId":"00000000-0000-4000-8000-00000000000{id}","name":"knit#{name}","inputs":[],"#
@@ -20,7 +20,7 @@ on_both! {
         assert!(!world.store.is_ready().await);
         let again = world.place.open().await.unwrap();
         assert!(again.data(&data).await.unwrap().is_some());
-        assert_eq!(again.find_plans(&Default::default()).await.unwrap().len(), 2);
+        assert_eq!(again.find_plans(&PlanQuery::default()).await.unwrap().len(), 2);
     }
 
     async fn a_database_newer_than_the_program_is_refused_and_left_alone(world: World) {
@@ -47,7 +47,14 @@ on_both! {
         world.place.run("drop table schema_version").await;
         let (a, b, c) = tokio::join!(world.place.open(), world.place.open(), world.place.open());
         for store in [a.unwrap(), b.unwrap(), c.unwrap()] {
-            assert_eq!(store.find_plans(&Default::default()).await.unwrap().len(), 2);
+            assert_eq!(store.find_plans(&PlanQuery::default()).await.unwrap().len(), 2);
         }
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_named() {
+    let path = std::path::Path::new("/nowhere/at/all/state.db");
+    let error = knit_server::store::Store::open_sqlite(path).await.unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at/all/state.db"), "{error}");
 }

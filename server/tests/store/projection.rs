@@ -13,7 +13,7 @@ on_both! {
         )).await;
         let data = world.push(&["kind:raw", "more:tags"]).await;
         world.push(&["kind:other"]).await;
-        assert_eq!(world.store.plans_to_project().await.unwrap(), [plan.clone()]);
+        assert_eq!(world.store.plans_to_project().await.unwrap(), std::slice::from_ref(&plan));
         assert_eq!(world.project().await, 1);
         let run = &world.runs(Some(&plan)).await[0];
         assert_eq!(run.summary.status, RunStatus::Waiting);
