@@ -15,8 +15,12 @@ use knit_server::engine::local::volumes::Volumes;
 use knit_server::engine::local::{ImageSource, LocalEngine, WorkerSettings};
 use knit_server::engine::{Engine, EngineEvent, Mount, Observation, Started, Volume, Work};
 use knit_server::settings::{Layout, WorkerNetwork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::PidfdFlags;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,6 +246,17 @@ impl World {
     }
 }
 
+/// A handle on a process.
+fn process(pid: i32) -> OwnedFd {
+    rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
+}
+
+/// Waits for the end of a process.
+fn until_gone(process: &OwnedFd) {
+    let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)), Ok(1), "it goes on");
+}
+
 /// Whether the file system here can show files as another user's: tmpfs learnt it late.
 fn maps_owners(path: &Path) -> bool {
     const TMPFS: u64 = 0x0102_1994;
@@ -260,6 +275,24 @@ fn pid_of(words: &str) -> Option<i32> {
 
 fn kill_process(pid: i32) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_machine_that_cannot_run_containers_says_what_is_missing() {
+    if cannot_run("a_machine_that_cannot_run_containers") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let knitd = folder.path().join("knitd");
+    fs::copy(env!("CARGO_BIN_EXE_knitd"), &knitd).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let try_as = |user: u32| {
+        let answer = std::process::Command::new(&knitd).args(["shim", "--try"]).arg(folder.path()).uid(user).output();
+        String::from_utf8(answer.unwrap().stdout).unwrap()
+    };
+    assert_eq!(try_as(0), "");
+    let said = try_as(65534);
+    assert!(said.starts_with("root: ") && said.lines().count() == 1, "{said}");
 }
 
 container_test! {
@@ -551,6 +584,10 @@ fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_ac
     server.block_on(leave_workers(&world));
     world.engine = None;
     server.shutdown_timeout(Duration::from_mins(1));
+    // No server sees this: the container must not outlive its shim all the same.
+    let container = process(pid_of("sleep 4343").unwrap());
+    kill_process(world.shim("orphan").unwrap());
+    until_gone(&container);
     let server = tokio::runtime::Runtime::new().unwrap();
     server.block_on(async {
         world.open();
@@ -566,6 +603,8 @@ async fn leave_workers(world: &World) {
     world.start(&world.script("ends", "exit 6")).await;
     assert_eq!(world.until_ended("ends").await.code, 6);
     world.until_running("runs").await;
+    world.start(&world.script("orphan", "echo ready; exec sleep 4343")).await;
+    assert_eq!(world.follow("orphan").await.next().await.unwrap().unwrap(), "ready\n");
     for (run, script) in [("accepted", "echo fresh; exit 8"), ("lost", "true")] {
         let folder = world.worker_folder(run);
         fs::create_dir(&folder).unwrap();
@@ -578,6 +617,7 @@ async fn leave_workers(world: &World) {
 async fn find_workers(world: &World) {
     assert_eq!(world.until_ended("ends").await.code, 6);
     assert_eq!(world.until_ended("lost").await.code, 254);
+    assert_eq!(world.until_ended("orphan").await.code, 254);
     assert_eq!(world.until_ended("accepted").await.code, 8);
     assert_eq!(world.log("accepted"), "fresh\n");
     world.until_running("runs").await;
@@ -590,7 +630,7 @@ async fn find_workers(world: &World) {
     assert_eq!(log.next().await.unwrap().unwrap(), "after\n");
     assert!(log.next().await.is_none());
     assert!(!world.worker_folder(".new-half").exists());
-    for run in ["runs", "ends", "lost", "accepted"] {
+    for run in ["runs", "ends", "lost", "orphan", "accepted"] {
         world.engine().remove_worker(&RunId::new(run), Duration::ZERO).await.unwrap();
         world.nothing_is_left(run);
     }
