@@ -346,7 +346,7 @@ async fn left_in(server: &Server, wanted: RunStatus) -> PlanId {
 }
 
 async fn claim(server: &Server, status: RunStatus) -> Claim {
-    let until = clock::after(Duration::from_secs(3600));
+    let until = clock::after(Duration::from_hours(1));
     let claimed = server.app.store.claim(&[status], "a process that is gone", clock::now(), until, 1).await.unwrap();
     claimed.into_iter().next().unwrap_or_else(|| panic!("no Run is {status}"))
 }
