@@ -200,7 +200,9 @@ async fn an_image_for_other_machines_lists_its_platforms() {
 
     let folder = tempfile::tempdir().unwrap();
     let port = registry.address.port();
-    for (images, prefix) in [(local(&registry), String::new()), (elsewhere(folder.path()), format!("127.0.0.1:{port}/"))] {
+    for (images, prefix) in
+        [(local(&registry), String::new()), (elsewhere(folder.path()), format!("127.0.0.1:{port}/"))]
+    {
         let problem = images.prepare(&name(&format!("{prefix}multi:others"))).await.unwrap_err();
         let text = problem.to_string();
         assert!(text.contains("its platforms are: linux/sparc, windows/amd64"), "{text}");
@@ -372,7 +374,11 @@ async fn what_is_no_container_image_is_refused_with_its_kind() {
 
     let repository = registry.content.repository(&"chart".parse().unwrap());
     let digest = Digest::of(b"{}");
-    registry.content.store_blob(futures_util::stream::iter([Ok::<_, std::io::Error>("{}".into())]), digest).await.unwrap();
+    registry
+        .content
+        .store_blob(futures_util::stream::iter([Ok::<_, std::io::Error>("{}".into())]), digest)
+        .await
+        .unwrap();
     repository.link_blob(&digest).unwrap();
     let chart = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{digest}","size":2}},"layers":[]}}"#

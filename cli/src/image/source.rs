@@ -148,7 +148,9 @@ fn read(files: &Files, source: &Source, origin: &str) -> Result<Image, ImageErro
         return docker(files, &manifest, source, origin);
     }
     let kind = match files {
-        Files::Folder(_) => "it holds no index.json, so it is no OCI layout (to make an image of files: knit image pack)",
+        Files::Folder(_) => {
+            "it holds no index.json, so it is no OCI layout (to make an image of files: knit image pack)"
+        }
         Files::Archive(_) => "it holds neither index.json nor manifest.json, so it is no archive of an image",
     };
     Err(ImageError::Source { origin: origin.to_owned(), cause: kind.to_owned() })

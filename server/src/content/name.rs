@@ -18,7 +18,9 @@ pub enum NameError {
     )]
     Repository(String),
     /// No tag.
-    #[error("\"{0}\" is not a tag: it takes up to 128 of A-Z, a-z, 0-9, '_', '.', '-' and begins with neither '.' nor '-'")]
+    #[error(
+        "\"{0}\" is not a tag: it takes up to 128 of A-Z, a-z, 0-9, '_', '.', '-' and begins with neither '.' nor '-'"
+    )]
     Tag(String),
 }
 
@@ -186,8 +188,31 @@ mod tests {
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "/", "a/", "/a", "a//b", ".", "..", "a/..", "../a", "a/./b", "_uploads", "a/_uploads", "a/_tags/b",
-            "A", "a..b", "a___b", "a.", ".a", "-a", "a-", "a b", "a\0b", "a%2fb", "ü", &long,
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            ".",
+            "..",
+            "a/..",
+            "../a",
+            "a/./b",
+            "_uploads",
+            "a/_uploads",
+            "a/_tags/b",
+            "A",
+            "a..b",
+            "a___b",
+            "a.",
+            ".a",
+            "-a",
+            "a-",
+            "a b",
+            "a\0b",
+            "a%2fb",
+            "ü",
+            &long,
         ] {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
         }

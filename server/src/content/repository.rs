@@ -1,8 +1,8 @@
 //! One repository: which blobs and manifests it may serve, and what its tags name.
 
 use super::manifest::{MANIFEST_LIMIT, Manifest, ManifestError};
-use super::{Blob, ContentError, ContentStore, Digest, RepositoryName, TagName, absent, entries, remove_file, touch};
 use super::sync_folder;
+use super::{Blob, ContentError, ContentStore, Digest, RepositoryName, TagName, absent, entries, remove_file, touch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -247,8 +247,8 @@ impl Repository {
             // One that is being removed is not there.
             let Ok(stored) = self.manifest(&digest) else { continue };
             let Ok((manifest, _)) = Manifest::read(&self.read_manifest(&stored)?, &stored.media_type) else { continue };
-            let (Manifest::Image { artifact_type, annotations, .. } | Manifest::Index { artifact_type, annotations, .. }) =
-                manifest;
+            let (Manifest::Image { artifact_type, annotations, .. }
+            | Manifest::Index { artifact_type, annotations, .. }) = manifest;
             referrers.push(Referrer { stored, artifact_type, annotations });
         }
         Ok(referrers)

@@ -47,10 +47,7 @@ impl Config {
 
 /// True for the configurations of container images; other artifacts have others.
 pub(super) fn is_image(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
-    )
+    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
 }
 
 /// True for layers that are tar archives, compressed or not.
