@@ -131,9 +131,8 @@ pub(super) fn is_part(part: &str) -> bool {
         rest = &rest[word..];
         let joint = match rest {
             [] => return true,
-            [b'.', ..] => 1,
             [b'_', b'_', ..] => 2,
-            [b'_', ..] => 1,
+            [b'.' | b'_', ..] => 1,
             [b'-', ..] => rest.iter().take_while(|b| **b == b'-').count(),
             _ => return false,
         };

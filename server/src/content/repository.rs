@@ -259,7 +259,7 @@ impl ContentStore {
     /// At most `n` names of repositories after `last`, in order, and whether there are more.
     pub fn repositories(&self, n: usize, last: &str) -> io::Result<(Vec<RepositoryName>, bool)> {
         let mut page = Page::new(n, last);
-        for name in self.repository_names()? {
+        for name in self.repository_names() {
             page.offer(&name?);
         }
         let (names, more) = page.done();
@@ -267,15 +267,15 @@ impl ContentStore {
     }
 
     /// The names of all repositories that hold a manifest, in no order.
-    fn repository_names(&self) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+    fn repository_names(&self) -> impl Iterator<Item = io::Result<String>> + use<> {
         let base = self.root().join("repositories");
-        Ok(repository_folders(base.clone()).filter_map(move |folder| match folder {
+        repository_folders(base.clone()).filter_map(move |folder| match folder {
             Ok(folder) => {
                 let name = folder.strip_prefix(&base).ok()?.to_str()?.to_owned();
                 holds_manifest(&folder).then_some(Ok(name))
             }
             Err(error) => Some(Err(error)),
-        }))
+        })
     }
 
     /// Every repository there is, of the built-in registry and of others.

@@ -110,7 +110,7 @@ impl Remote {
         let made = Client::try_from(ClientConfig {
             protocol,
             connect_timeout: Some(Duration::from_secs(15)),
-            read_timeout: Some(Duration::from_secs(60)),
+            read_timeout: Some(Duration::from_mins(1)),
             user_agent: concat!("knitd/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         })?;
