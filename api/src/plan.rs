@@ -174,8 +174,15 @@ pub struct PlanSummary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Sorted by key and value.
-    #[serde(default, deserialize_with = "crate::json::null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "sorted", skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation>,
+}
+
+/// Annotations in listing order, whatever the order in which they came.
+fn sorted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Annotation>, D::Error> {
+    let mut annotations: Vec<Annotation> = crate::json::null_is_default(deserializer)?;
+    annotations.sort();
+    Ok(annotations)
 }
 
 impl PlanSummary {

@@ -1,0 +1,5 @@
+//! Folders there and back, and streams that are not what they should be.
+
+mod hostile;
+mod roundtrip;
+mod trees;

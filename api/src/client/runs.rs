@@ -1,0 +1,166 @@
+//! Requests about Runs, their logs, and waiting for their end.
+
+use super::{Client, ClientError, answer_body, next_part};
+use crate::endpoint;
+use crate::id::{DataId, PlanId, RunId};
+use crate::run::{Run, RunStatus};
+use crate::server::capability;
+use crate::time::{Duration as Span, Timestamp};
+use bytes::Bytes;
+use reqwest::Method;
+use std::time::{Duration, Instant};
+
+/// Which Runs to find: within one list any may fit, all lists must.
+#[derive(Clone, Debug, Default)]
+pub struct RunQuery {
+    /// Of these Plans.
+    pub plans: Vec<PlanId>,
+    /// With one of these as an input.
+    pub inputs: Vec<DataId>,
+    /// With one of these as an output or log.
+    pub outputs: Vec<DataId>,
+    /// In one of these statuses.
+    pub statuses: Vec<RunStatus>,
+    /// Changed not before this.
+    pub since: Option<Timestamp>,
+    /// And before `since` plus this.
+    pub duration: Option<Span>,
+}
+
+impl RunQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        fn joined<T: ToString>(items: &[T]) -> Option<String> {
+            (!items.is_empty()).then(|| items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+        }
+        let mut pairs = Vec::new();
+        pairs.extend(self.duration.map(|duration| ("duration", duration.to_string())));
+        pairs.extend(joined(&self.inputs).map(|ids| ("knitIdInput", ids)));
+        pairs.extend(joined(&self.outputs).map(|ids| ("knitIdOutput", ids)));
+        pairs.extend(joined(&self.plans).map(|ids| ("plan", ids)));
+        pairs.extend(self.since.map(|since| ("since", since.to_string())));
+        pairs.extend(joined(&self.statuses).map(|statuses| ("status", statuses)));
+        pairs
+    }
+}
+
+/// The bytes of a log as they come.
+#[derive(Debug)]
+pub struct RunLog {
+    body: reqwest::Body,
+    client: Client,
+}
+
+impl RunLog {
+    /// The next bytes; `None` at the end of the log.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        next_part(&mut self.body).await.map_err(|e| ClientError::from_network(self.client.root(), &e))
+    }
+}
+
+impl Client {
+    /// All Runs that fit, in the order of their last change.
+    pub async fn find_runs(&self, query: &RunQuery) -> Result<Vec<Run>, ClientError> {
+        self.json(Method::GET, endpoint::RUNS, &query.pairs()).await
+    }
+
+    /// The Run of that id.
+    pub async fn run(&self, id: &RunId) -> Result<Run, ClientError> {
+        self.json(Method::GET, &endpoint::run(id), &[]).await
+    }
+
+    /// The log of a Run as it stands, or with `follow` until its end. Before the Run has started
+    /// the server answers 503 ([`super::Class::NotNow`]).
+    pub async fn run_log(&self, id: &RunId, follow: bool) -> Result<RunLog, ClientError> {
+        let mut url = self.url(&endpoint::run_log(id), &[]);
+        if follow {
+            url.set_query(Some("follow"));
+        }
+        let answer = self.send(self.request(Method::GET, url), None).await?;
+        Ok(RunLog { body: answer_body(answer), client: self.clone() })
+    }
+
+    /// Stops a Run and keeps what it has made, or with `fail` lets it fail.
+    pub async fn stop_run(&self, id: &RunId, fail: bool) -> Result<Run, ClientError> {
+        let route = if fail { endpoint::run_abort(id) } else { endpoint::run_tearoff(id) };
+        self.json(Method::PUT, &route, &[]).await
+    }
+
+    /// Executes a Run again that is over.
+    pub async fn retry_run(&self, id: &RunId) -> Result<(), ClientError> {
+        self.order(Method::PUT, &endpoint::run_retry(id)).await
+    }
+
+    /// Deletes a Run and what it made.
+    pub async fn remove_run(&self, id: &RunId) -> Result<(), ClientError> {
+        self.order(Method::DELETE, &endpoint::run(id)).await
+    }
+
+    /// A request whose answer says nothing.
+    async fn order(&self, method: Method, route: &str) -> Result<(), ClientError> {
+        let answer = self.send(self.request(method, self.url(route, &[])), Some(super::SILENCE)).await?;
+        self.collect(answer).await.map(drop)
+    }
+
+    /// Completes when the Run is over, with the Run. Once the Run was found, outages shorter than a
+    /// minute are waited out.
+    pub async fn wait_for_run(&self, id: &RunId) -> Result<Run, ClientError> {
+        let run = self.run(id).await?;
+        if run.summary.status.is_over() {
+            return Ok(run);
+        }
+        let signalled = self.can(capability::WAIT).await?;
+        let mut outage = Outage::default();
+        let mut pause = Duration::from_millis(250);
+        loop {
+            let began = Instant::now();
+            if signalled {
+                let request = self.request(Method::GET, self.url(&endpoint::run_wait(id), &[]));
+                let answer = async { self.collect(self.send(request, None).await?).await };
+                if let Err(error) = answer.await {
+                    outage.bear(error).await?;
+                    continue;
+                }
+            } else {
+                // An original server gives no signal: it is asked again, less and less often.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            match self.run(id).await {
+                Ok(run) if run.summary.status.is_over() => return Ok(run),
+                Ok(_) => outage.over(),
+                Err(error) => outage.bear(error).await?,
+            }
+            // A server may end a wait early; one that does so at once must not be pressed.
+            if began.elapsed() < Duration::from_millis(200) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// A time in which the server cannot be reached, while something is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    since: Option<Instant>,
+}
+
+impl Outage {
+    /// The longest that is borne: a server that restarts is back much sooner.
+    const LONGEST: Duration = Duration::from_mins(1);
+
+    /// The server has answered.
+    pub(super) fn over(&mut self) {
+        self.since = None;
+    }
+
+    /// Waits a little after an error of the network; any other error, or too many of these, is passed on.
+    pub(super) async fn bear(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let passing = matches!(error, ClientError::Lost { .. } | ClientError::Unreachable { .. });
+        if !passing || self.since.is_some_and(|since| since.elapsed() > Self::LONGEST) {
+            return Err(error);
+        }
+        self.since.get_or_insert_with(Instant::now);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! `knit data pull`: a Data becomes a file or a folder. It is written beside its place and verified;
+//! only then it gets its name.
+
+use crate::project::{Project, Server};
+use crate::terminal::progress::Progress;
+use crate::terminal::{ExitCode, Failure, note, stdout_is_terminal};
+use crate::{args, replace};
+use flate2::read::MultiGzDecoder;
+use knit_api::bundle::{self, Form, Limits};
+use knit_api::client::{Checked, Download, DownloadError};
+use knit_api::id::DataId;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Fetch a Data, as DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
+#[derive(Debug, clap::Args)]
+pub struct Pull {
+    /// Fetch the files themselves instead of an archive
+    #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    extract: bool,
+    /// With --extract: replace the folder if it is there already
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    force: bool,
+    /// The Data
+    #[arg(value_name = "DATA_ID")]
+    id: DataId,
+    /// The folder to put it in, made if need be; - writes the archive to stdout
+    #[arg(value_name = "DEST", default_value = ".")]
+    destination: PathBuf,
+}
+
+/// What went wrong while the bytes were used.
+enum Trouble {
+    /// In the archive, or on this disk.
+    Unpack(bundle::Error),
+    /// Writing.
+    Write(io::Error),
+    /// The archive is broken.
+    Archive(String),
+}
+
+impl From<bundle::Error> for Trouble {
+    fn from(error: bundle::Error) -> Self {
+        Self::Unpack(error)
+    }
+}
+
+impl Pull {
+    /// Checks where it goes before anything is fetched.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let to_stdout = self.destination.as_os_str() == "-";
+        if to_stdout && self.extract {
+            return Err(Failure::usage("--extract cannot write to stdout").advice("give a folder instead of -"));
+        }
+        if to_stdout && stdout_is_terminal() {
+            return Err(
+                Failure::usage("an archive is nothing for a terminal").advice("send stdout to a file or a program")
+            );
+        }
+        if self.id.is_empty() || self.id.as_str().contains(['/', '\\', '\0']) || self.id.as_str().starts_with('.') {
+            return Err(Failure::usage(format!("\"{}\" is not the id of a Data", self.id)));
+        }
+        let destination = expanded(&self.destination);
+        let server = project.server()?;
+        match (to_stdout, self.extract) {
+            (true, _) => self.to_stdout(&server).await,
+            (false, true) => self.to_folder(&server, &destination).await,
+            (false, false) => self.to_file(&server, &destination).await,
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("cannot pull {}", self.id)
+    }
+
+    async fn open(&self, server: &Server, whole_folder: bool) -> Result<Download, Failure> {
+        server.client.download(&self.id, whole_folder).await.map_err(|e| server.failed(self.what(), &e))
+    }
+
+    /// Feeds the bytes to `read`, with progress, and turns what goes wrong into a failure.
+    async fn fetch<T, R>(&self, server: &Server, download: Download, read: R) -> Result<(T, Checked), Failure>
+    where
+        R: FnOnce(&mut dyn Read) -> Result<T, Trouble> + Send + 'static,
+        T: Send + 'static,
+    {
+        let progress = Progress::bytes(&format!("pulling {}", self.id), None);
+        let outcome = download.read_with(|bytes| progress.add(bytes), read).await;
+        progress.clear();
+        outcome.map_err(|error| match error {
+            DownloadError::Receive(error) => server.failed(self.what(), &error),
+            DownloadError::Read(Trouble::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Failure::stdout(&error)
+            }
+            DownloadError::Read(Trouble::Write(error)) => Failure::new(self.what()).why(error),
+            DownloadError::Read(Trouble::Archive(why)) => {
+                Failure::new(self.what()).why(why).advice("pull it again").exit(ExitCode::Integrity)
+            }
+            DownloadError::Read(Trouble::Unpack(error)) => {
+                let exit = match &error {
+                    bundle::Error::BadContent { .. } | bundle::Error::TooLarge { .. } => ExitCode::Integrity,
+                    _ => ExitCode::Failure,
+                };
+                Failure::new(self.what()).why(error).exit(exit)
+            }
+        })
+    }
+
+    async fn to_stdout(&self, server: &Server) -> Result<ExitCode, Failure> {
+        let download = self.open(server, false).await?;
+        let copy = |stream: &mut dyn Read| {
+            let mut stdout = io::stdout().lock();
+            copy(stream, &mut stdout)
+        };
+        let ((), checked) = self.fetch(server, download, copy).await?;
+        self.warn_unchecked(checked);
+        Ok(ExitCode::Ok)
+    }
+
+    async fn to_file(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
+        let failed =
+            |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
+        let download = self.open(server, false).await?;
+        std::fs::create_dir_all(destination).map_err(failed)?;
+        let path = destination.join(format!("{}.tar.gz", self.id));
+        let beside = beside(".tar.gz").tempfile_in(destination).map_err(failed)?;
+        let save = move |stream: &mut dyn Read| {
+            let mut beside = beside;
+            copy(stream, beside.as_file_mut())?;
+            Ok(beside)
+        };
+        let (beside, checked) = self.fetch(server, download, save).await?;
+        if checked == Checked::NoChecksum {
+            // A stream that was cut at a chunk's end shows only in its structure.
+            check_gzip(beside.path())
+                .map_err(|why| Failure::new(self.what()).why(why).advice("pull it again").exit(ExitCode::Integrity))?;
+        }
+        beside.as_file().sync_all().map_err(failed)?;
+        beside.persist(&path).map_err(|e| failed(e.error))?;
+        replace::sync_folder(destination).map_err(failed)?;
+        self.warn_unchecked(checked);
+        note(&format!("saved: {}", path.display()));
+        Ok(ExitCode::Ok)
+    }
+
+    async fn to_folder(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
+        let failed =
+            |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
+        let folder = destination.join(self.id.as_str());
+        if !self.force && folder.symlink_metadata().is_ok() {
+            return Err(Failure::new(self.what())
+                .why(format!("{} is there already", folder.display()))
+                .advice("remove it, give another DEST, or replace it with --force")
+                .exit(ExitCode::Conflict));
+        }
+        let download = self.open(server, true).await?;
+        std::fs::create_dir_all(destination).map_err(failed)?;
+        let beside = beside("").tempdir_in(destination).map_err(failed)?;
+        let form = download.form();
+        let fill = move |stream: &mut dyn Read| {
+            bundle::unpack(stream, form, beside.path(), &Limits::default(), None, &mut ())?;
+            Ok(beside)
+        };
+        let (beside, checked) = self.fetch(server, download, fill).await?;
+        put_in_place(beside, &folder, self.force).map_err(failed)?;
+        replace::sync_folder(destination).map_err(failed)?;
+        if form == Form::TarGz {
+            self.warn_unchecked(checked);
+        }
+        note(&format!("saved: {}", folder.display()));
+        Ok(ExitCode::Ok)
+    }
+
+    fn warn_unchecked(&self, checked: Checked) {
+        if checked == Checked::NoChecksum {
+            note(&format!("{}: the server sent no checksum, so only the archive's own checks were made", self.id));
+        }
+    }
+}
+
+/// Names and modes of what stands beside a place until it is complete; the umask applies.
+fn beside(suffix: &'static str) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".knit-").suffix(suffix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = if suffix.is_empty() { 0o777 } else { 0o666 };
+        builder.permissions(std::fs::Permissions::from_mode(mode));
+    }
+    builder
+}
+
+/// Gives a complete folder its name. One that is replaced is removed afterwards.
+fn put_in_place(beside: tempfile::TempDir, folder: &Path, force: bool) -> io::Result<()> {
+    let old = if force && folder.symlink_metadata().is_ok() {
+        let parent = folder.parent().unwrap_or(Path::new("."));
+        let old = tempfile::Builder::new().prefix(".knit-old-").tempdir_in(parent)?;
+        std::fs::rename(folder, old.path().join("old"))?;
+        Some(old)
+    } else {
+        None
+    };
+    let complete = beside.keep();
+    if let Err(e) = std::fs::rename(&complete, folder) {
+        if let Some(old) = &old {
+            // What was there comes back; if even that fails, the first error says why.
+            let _ = std::fs::rename(old.path().join("old"), folder);
+        }
+        let _ = std::fs::remove_dir_all(&complete);
+        return Err(e);
+    }
+    match old {
+        Some(old) => old.close(),
+        None => Ok(()),
+    }
+}
+
+/// Copies a stream; an error of reading it is told by whoever feeds it.
+fn copy(stream: &mut dyn Read, out: &mut dyn Write) -> Result<(), Trouble> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let count = match stream.read(&mut buffer) {
+            Ok(0) => return out.flush().map_err(Trouble::Write),
+            Ok(count) => count,
+            Err(e) => return Err(Trouble::Archive(e.to_string())),
+        };
+        out.write_all(&buffer[..count]).map_err(Trouble::Write)?;
+    }
+}
+
+/// Reads a gzip file to its end, where its own checksum stands, and the archive in it to its end.
+fn check_gzip(path: &Path) -> Result<(), String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let mut archive = MultiGzDecoder::new(io::BufReader::new(file));
+    let mut last = [1_u8; 1024];
+    let mut filled = 0;
+    loop {
+        match archive.read(&mut last[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled = (filled + count) % last.len(),
+            Err(e) => return Err(format!("the archive is incomplete or damaged: {e}")),
+        }
+    }
+    if filled == 0 && last.iter().all(|byte| *byte == 0) {
+        Ok(())
+    } else {
+        Err("the archive is incomplete: it has no end".to_owned())
+    }
+}
+
+/// The path with `~/` at its beginning replaced by the home folder, for those who quote it.
+fn expanded(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), dirs::home_dir()) {
+        (Ok(rest), Some(home)) if rest != Path::new("") => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn an_archive_counts_as_complete_only_with_both_its_ends() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut content = vec![b'x'; 2048];
+        content.extend([0; 1024]);
+        for (bytes, good) in [
+            (gzip(&content), true),
+            (gzip(&[0; 1024]), true),
+            (gzip(&content[..2048]), false),
+            (gzip(&content)[..20].to_vec(), false),
+            (b"not gzip".to_vec(), false),
+            (Vec::new(), false),
+        ] {
+            std::fs::write(file.path(), &bytes).unwrap();
+            assert_eq!(check_gzip(file.path()).is_ok(), good, "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_gone_and_nothing_is_left_beside() {
+        let root = tempfile::tempdir().unwrap();
+        let place = root.path().join("d1");
+        std::fs::create_dir_all(place.join("old")).unwrap();
+        let new = beside("").tempdir_in(root.path()).unwrap();
+        std::fs::write(new.path().join("new"), "").unwrap();
+        put_in_place(new, &place, true).unwrap();
+        assert!(place.join("new").exists() && !place.join("old").exists());
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

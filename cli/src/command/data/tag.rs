@@ -1,0 +1,42 @@
+//! `knit data tag`.
+
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output};
+use knit_api::id::DataId;
+use knit_api::tag::{Tag, TagChange, UserTag};
+
+/// Add and remove tags of a Data: first removals, then additions.
+#[derive(Debug, clap::Args)]
+pub struct Change {
+    /// Add this tag; it may be there already
+    #[arg(long, value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
+    add: Vec<Tag>,
+    /// Remove this tag; it need not be there
+    #[arg(long, value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
+    remove: Vec<Tag>,
+    /// Remove all tags with this key
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    remove_key: Vec<String>,
+    /// The Data
+    #[arg(value_name = "DATA_ID")]
+    id: DataId,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Change {
+    /// Sends the change, and prints the Data after it.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let user = |tags: Vec<Tag>| tags.into_iter().map(UserTag).collect();
+        let change = TagChange { add: user(self.add), remove: user(self.remove), remove_key: self.remove_key };
+        change.check().map_err(|e| Failure::usage(format!("cannot change the tags of {}", self.id)).why(e))?;
+        let server = project.server()?;
+        let data = server
+            .client
+            .change_tags(&self.id, &change)
+            .await
+            .map_err(|e| server.failed(format!("cannot change the tags of {}", self.id), &e))?;
+        super::print(&data, self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}

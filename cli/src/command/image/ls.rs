@@ -1,0 +1,51 @@
+//! `knit image ls`.
+
+use super::failed;
+use crate::image::{Listed, list};
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output, Show, Table};
+use serde::Serialize;
+
+/// List the images in the registry of the server.
+#[derive(Debug, clap::Args)]
+pub struct Ls {
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Line {
+    image: String,
+    digest: String,
+    size: u64,
+}
+
+impl Ls {
+    /// Asks, and prints a list, which may be empty.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        let registry = server.registry().await?;
+        let found = list(&registry, server.token())
+            .await
+            .map_err(|e| failed(format!("cannot list the images of {}", registry.host), &e))?;
+        let lines: Vec<Line> = found
+            .into_iter()
+            .map(|Listed { repository, tag, digest, size }| Line { image: format!("{repository}:{tag}"), digest, size })
+            .collect();
+        Show {
+            value: &lines,
+            table: &|| table(&lines),
+            names: &|| lines.iter().map(|line| line.image.clone()).collect(),
+        }
+        .print(self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}
+
+fn table(lines: &[Line]) -> Table {
+    let mut table = Table::new().column("IMAGE").whole("SIZE").column("DIGEST").when_empty("No images.");
+    for line in lines {
+        table.row([line.image.clone(), indicatif::HumanBytes(line.size).to_string(), line.digest.clone()]);
+    }
+    table
+}

@@ -1,0 +1,82 @@
+//! `knit image`.
+
+pub mod ls;
+pub mod pack;
+pub mod push;
+
+use crate::image::{ImageError, Progress as Watch};
+use crate::project::Project;
+use crate::terminal::progress::Progress;
+use crate::terminal::{ExitCode, Failure};
+use clap::Subcommand;
+use std::sync::Mutex;
+
+/// The commands about images.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put an image into the registry
+    Push(push::Push),
+    /// Make a one-layer image of a folder, without Docker, and put it into the registry
+    Pack(pack::Pack),
+    /// List the images in the registry
+    Ls(ls::Ls),
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Push(command) => command.run(project).await,
+            Self::Pack(command) => command.run(project).await,
+            Self::Ls(command) => command.run(project).await,
+        }
+    }
+}
+
+/// The failure that an error about images is.
+fn failed(what: impl Into<String>, error: &ImageError) -> Failure {
+    let exit = match error {
+        ImageError::Damaged { .. } => ExitCode::Integrity,
+        ImageError::NotAuthorised { .. } => ExitCode::NotAuthorised,
+        ImageError::Selection { .. } | ImageError::Pack(_) | ImageError::Target { .. } => ExitCode::Usage,
+        _ => ExitCode::Failure,
+    };
+    let failure = Failure::new(what).why(error).exit(exit);
+    if matches!(error, ImageError::Unreachable { .. }) {
+        return failure.advice("is the server running? See: knitctl status");
+    }
+    failure
+}
+
+/// Shows blob after blob.
+#[derive(Default)]
+struct Bars {
+    current: Mutex<Option<Progress>>,
+}
+
+impl Bars {
+    fn put(&self, bar: Option<Progress>) {
+        if let Ok(mut current) = self.current.lock() {
+            *current = bar;
+        }
+    }
+}
+
+impl Watch for Bars {
+    fn begin(&self, digest: &str, bytes: u64) {
+        let short: String = digest.chars().take(19).collect();
+        self.put(Some(Progress::bytes(&format!("pushing {short}"), Some(bytes))));
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Ok(current) = self.current.lock()
+            && let Some(bar) = &*current
+        {
+            bar.add(bytes);
+        }
+    }
+
+    fn end(&self) {
+        self.put(None);
+    }
+}

@@ -1,0 +1,67 @@
+//! `knit image push`.
+
+use super::{Bars, failed};
+use crate::image::{self, Pushed, Source};
+use crate::project::{Project, Server};
+use crate::terminal::{ExitCode, Failure, Format, Output, note, output::yaml, print, print_json};
+use knit_api::image::{ImageError, ImageRef};
+use serde::Serialize;
+use std::ffi::OsString;
+
+/// Put an image into the registry of the server, and print the name to write into a Plan.
+#[derive(Debug, clap::Args)]
+pub struct Push {
+    /// A `docker save` or OCI archive, the folder of an OCI layout, or - for an archive on stdin
+    #[arg(value_name = "FILE|DIR|-")]
+    source: OsString,
+    /// The name it gets
+    #[arg(value_name = "NAME:TAG", value_parser = image_name)]
+    name: ImageRef,
+    /// Which image, when the archive holds several: its name there, or its digest
+    #[arg(long, value_name = "IMAGE", allow_hyphen_values = true)]
+    select: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Reads the name for an image.
+pub(super) fn image_name(text: &str) -> Result<ImageRef, String> {
+    text.parse().map_err(|e: ImageError| e.to_string())
+}
+
+impl Push {
+    /// Sends what the registry does not have.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        let source = Source { select: self.select, ..Source::from_argument(&self.source) };
+        let pushed = push(&server, source, &self.name).await?;
+        print_pushed(&pushed, self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}
+
+/// Pushes from any source to the registry of the server.
+pub(super) async fn push(server: &Server, source: Source, name: &ImageRef) -> Result<Pushed, Failure> {
+    let registry = server.registry().await?;
+    let what = format!("cannot push {source} as {name}");
+    image::push(source, name, &registry, server.token(), &Bars::default()).await.map_err(|e| failed(what, &e))
+}
+
+/// Prints the name to write into a Plan.
+pub(super) fn print_pushed(pushed: &Pushed, format: Option<Format>) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        image: &'a str,
+        digest: &'a str,
+    }
+    let answer = Answer { image: &pushed.reference, digest: &pushed.digest };
+    match format {
+        Some(Format::Json) => print_json(&answer),
+        Some(Format::Yaml) => print(&yaml(&answer)?),
+        // The name is the result, for a person and for a script.
+        None | Some(Format::Table | Format::Wide | Format::Name) => {
+            note(&format!("pushed {}", pushed.digest));
+            print(&format!("{}\n", pushed.reference))
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `knit plan active`.
+
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output};
+use knit_api::id::PlanId;
+
+/// Let a Plan make new Runs (yes), or stop it from doing so (no).
+#[derive(Debug, clap::Args)]
+pub struct Active {
+    /// yes or no
+    #[arg(value_name = "yes|no", value_parser = mode, action = clap::ArgAction::Set)]
+    mode: bool,
+    /// The Plan
+    #[arg(value_name = "PLAN_ID")]
+    id: PlanId,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn mode(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("write yes or no".to_owned()),
+    }
+}
+
+impl Active {
+    /// Sets it, and prints the Plan.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        let verb = if self.mode { "activate" } else { "deactivate" };
+        let plan = server
+            .client
+            .set_plan_active(&self.id, self.mode)
+            .await
+            .map_err(|e| server.failed(format!("cannot {verb} the Plan {}", self.id), &e))?;
+        super::print(&plan, self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}

@@ -1,0 +1,52 @@
+//! `knit plan find`.
+
+use crate::args::{Choice, yes_no_both};
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, LongOutput, Show};
+use knit_api::client::PlanQuery;
+use knit_api::image::ImageQuery;
+use knit_api::tag::Tag;
+
+/// List Plans; all conditions must hold.
+#[derive(Debug, clap::Args)]
+pub struct Find {
+    /// Find active Plans (yes), inactive ones (no), or both
+    #[arg(long, value_name = "both|yes|no", default_value = "both", hide_default_value = true, value_parser = yes_no_both, allow_hyphen_values = true)]
+    active: Choice,
+    /// Find Plans with this image; without a tag, with any
+    #[arg(long, value_name = "IMAGE[:TAG]", value_parser = image, allow_hyphen_values = true)]
+    image: Option<ImageQuery>,
+    /// Find Plans with an input that has this tag; repeat it to ask for one input with all of them
+    #[arg(short, long = "in-tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
+    in_tags: Vec<Tag>,
+    /// Find Plans with an output or log that has this tag; repeat it to ask for one with all of them
+    #[arg(short, long = "out-tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
+    out_tags: Vec<Tag>,
+    #[command(flatten)]
+    output: LongOutput,
+}
+
+fn image(text: &str) -> Result<ImageQuery, String> {
+    text.parse().map_err(|e: knit_api::image::ImageError| e.to_string())
+}
+
+impl Find {
+    /// Asks, and prints a list, which may be empty.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        let query = PlanQuery {
+            active: self.active.wanted(),
+            image: self.image,
+            in_tags: self.in_tags,
+            out_tags: self.out_tags,
+        };
+        let found = server.client.find_plans(&query).await.map_err(|e| server.failed("cannot find Plans", &e))?;
+        Show {
+            value: &found,
+            table: &|| super::table(&found.iter().collect::<Vec<_>>()),
+            names: &|| found.iter().map(|plan| plan.summary.id.to_string()).collect(),
+        }
+        .print(self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}

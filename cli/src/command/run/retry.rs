@@ -1,0 +1,27 @@
+//! `knit run retry`.
+
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, note};
+use knit_api::id::RunId;
+
+/// Execute a Run again that is done or failed. What it had made is replaced.
+#[derive(Debug, clap::Args)]
+pub struct Retry {
+    /// The Run
+    #[arg(value_name = "RUN_ID")]
+    id: RunId,
+}
+
+impl Retry {
+    /// Asks for it.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        server
+            .client
+            .retry_run(&self.id)
+            .await
+            .map_err(|e| server.failed(format!("cannot retry the Run {}", self.id), &e))?;
+        note(&format!("the Run {} will be executed again", self.id));
+        Ok(ExitCode::Ok)
+    }
+}

@@ -1,0 +1,28 @@
+//! `knit run rm`.
+
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, note};
+use knit_api::id::RunId;
+
+/// Delete a Run and the Data it made: the way to delete Data. Only a Run that is over, and whose Data
+/// no other Run uses, can be deleted.
+#[derive(Debug, clap::Args)]
+pub struct Rm {
+    /// The Run
+    #[arg(value_name = "RUN_ID")]
+    id: RunId,
+}
+
+impl Rm {
+    /// Asks for it.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        server
+            .client
+            .remove_run(&self.id)
+            .await
+            .map_err(|e| server.failed(format!("cannot delete the Run {}", self.id), &e))?;
+        note(&format!("deleted the Run {}", self.id));
+        Ok(ExitCode::Ok)
+    }
+}

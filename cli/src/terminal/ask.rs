@@ -1,0 +1,24 @@
+//! Questions to a person: asked only on a terminal, and `--yes` answers them beforehand.
+
+use super::{Failure, stderr_is_terminal};
+use std::io::IsTerminal as _;
+
+/// Asks whether to go on; the default is no. With `yes` nothing is asked.
+///
+/// # Errors
+/// A usage failure when nobody can be asked.
+pub fn confirm(question: &str, yes: bool) -> Result<bool, Failure> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() || !stderr_is_terminal() {
+        return Err(Failure::usage(format!("not confirmed: {question}"))
+            .why("there is no terminal on which to ask")
+            .advice("repeat the command with --yes"));
+    }
+    dialoguer::Confirm::new()
+        .with_prompt(super::plain(question))
+        .default(false)
+        .interact()
+        .map_err(|e| Failure::new("cannot ask for confirmation").why(e))
+}
