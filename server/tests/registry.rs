@@ -11,9 +11,18 @@ async fn without_the_token_everything_but_healthz_is_refused() {
     let registry = Registry::start(Some(TOKEN)).await;
     let blob = format!("/v2/a/blobs/{}", Digest::of(b""));
     for (method, path) in [
-        ("GET", "/v2/"), ("GET", "/v2"), ("GET", "/v2/_catalog"), ("GET", "/v2/a/tags/list"), ("HEAD", &blob),
-        ("GET", &blob), ("DELETE", &blob), ("POST", "/v2/a/blobs/uploads/"), ("PUT", "/v2/a/manifests/x"),
-        ("DELETE", "/v2/a/manifests/x"), ("GET", "/"), ("GET", "/nowhere"),
+        ("GET", "/v2/"),
+        ("GET", "/v2"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "/v2/a/tags/list"),
+        ("HEAD", &blob),
+        ("GET", &blob),
+        ("DELETE", &blob),
+        ("POST", "/v2/a/blobs/uploads/"),
+        ("PUT", "/v2/a/manifests/x"),
+        ("DELETE", "/v2/a/manifests/x"),
+        ("GET", "/"),
+        ("GET", "/nowhere"),
     ] {
         let seen = curl_bare(&registry, method, path, &[]).await;
         assert_eq!(seen.status, 401, "{method} {path}");
@@ -164,7 +173,8 @@ async fn an_upload_survives_a_broken_connection_and_a_restart() {
     assert_eq!(repository.upload_size(&id).unwrap(), 1 << 20);
 
     let restarted = ContentStore::open(registry.content.root()).unwrap().repository(&"a".parse().unwrap());
-    let rest = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(&content[1 << 20..]))]);
+    let rest =
+        futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::copy_from_slice(&content[1 << 20..]))]);
     let size = restarted.append_upload(&id, Some(1 << 20), rest).await.unwrap();
     assert_eq!(size, 3 << 20);
     restarted.finish_upload(&id, &digest).await.unwrap();

@@ -173,5 +173,45 @@ fn target<'a>(image: &'a ImageRef, registry: &knit_api::server::Registry) -> Res
     if host.is_some_and(|host| host != "localhost:30503" && host != registry.host) {
         return Err(refuse(format!("it names another registry; write {path}:{}", image.tag)));
     }
+    if !path.split('/').all(is_part) {
+        let cause = "between its slashes, a name takes words of a-z and 0-9, joined by '.', '_', '__' or '-'";
+        return Err(refuse(cause.to_owned()));
+    }
     Ok((path, &image.tag))
+}
+
+/// What registries take as a part of a repository's name; image names in Plans may be laxer.
+fn is_part(part: &str) -> bool {
+    let joints = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|joint| !joint.is_empty());
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    part.starts_with(ends)
+        && part.ends_with(ends)
+        && joints.into_iter().all(|joint| matches!(joint, "." | "_" | "__") || joint.bytes().all(|b| b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use knit_api::server::Registry;
+
+    #[test]
+    fn only_names_of_this_registry_are_pushed_to() {
+        let registry = Registry { host: "127.0.0.1:40000".to_owned(), insecure: true };
+        for (image, path) in [
+            ("first-train/train:v1", Some("first-train/train")),
+            ("localhost:30503/a-b/c_d__e.f", Some("a-b/c_d__e.f")),
+            ("127.0.0.1:40000/xy", Some("xy")),
+            ("a---b", Some("a---b")),
+            ("example.com/xy", None),
+            ("localhost:5000/xy", None),
+            ("a//b", None),
+            ("a/-b", None),
+            ("a___b", None),
+            ("a/b.", None),
+            ("_uploads/x", None),
+        ] {
+            let image: ImageRef = image.parse().unwrap();
+            assert_eq!(target(&image, &registry).ok().map(|(path, _)| path), path, "{image}");
+        }
+    }
 }

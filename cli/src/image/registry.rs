@@ -41,7 +41,7 @@ impl Client {
         let http = reqwest::Client::builder()
             .user_agent(concat!("knit/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(15))
-            .read_timeout(Duration::from_secs(300))
+            .read_timeout(Duration::from_mins(5))
             // The token must not travel to wherever an answer points.
             .redirect(reqwest::redirect::Policy::none())
             .build()

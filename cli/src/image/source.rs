@@ -25,7 +25,7 @@ pub(super) struct Image {
     /// Without repetitions.
     pub blobs: Vec<Blob>,
     /// Holds the temporary file for as long as the image is read.
-    _spool: Option<tempfile::NamedTempFile>,
+    pub spool: Option<tempfile::NamedTempFile>,
 }
 
 /// A manifest or index.
@@ -136,7 +136,7 @@ pub(super) fn open(source: &Source) -> Result<Image, ImageError> {
         Place::Stdin => archive(BufReader::new(io::stdin().lock()), None).map_err(unreadable)?,
     };
     let mut image = read(&files, source, &origin)?;
-    image._spool = spool;
+    image.spool = spool;
     Ok(image)
 }
 
@@ -148,7 +148,9 @@ fn read(files: &Files, source: &Source, origin: &str) -> Result<Image, ImageErro
         return docker(files, &manifest, source, origin);
     }
     let kind = match files {
-        Files::Folder(_) => "it holds no index.json, so it is no OCI layout (to make an image of files: knit image pack)",
+        Files::Folder(_) => {
+            "it holds no index.json, so it is no OCI layout (to make an image of files: knit image pack)"
+        }
         Files::Archive(_) => "it holds neither index.json nor manifest.json, so it is no archive of an image",
     };
     Err(ImageError::Source { origin: origin.to_owned(), cause: kind.to_owned() })
@@ -259,7 +261,7 @@ fn layout(files: &Files, index: &Part, source: &Source, origin: &str) -> Result<
     Ok(Image {
         manifests: gathered.manifests,
         blobs: gathered.blobs.into_iter().map(|(digest, part)| Blob { digest, part }).collect(),
-        _spool: None,
+        spool: None,
     })
 }
 
@@ -297,7 +299,8 @@ impl Gathered<'_> {
             self.blobs.insert(blob.digest, part);
         }
         if !manifest.is_index() {
-            return self.add(&bytes, manifest.media_type());
+            self.add(&bytes, manifest.media_type());
+            return Ok(());
         }
         // Tools save one platform of an index and keep the index: what is missing cannot be pushed.
         let there: Vec<Digest> =
@@ -309,7 +312,8 @@ impl Gathered<'_> {
             self.manifest(child, depth + 1)?;
         }
         if there.len() == manifest.manifests().len() {
-            return self.add(&bytes, manifest.media_type());
+            self.add(&bytes, manifest.media_type());
+            return Ok(());
         }
         if there.len() == 1 {
             // The image alone says as much.
@@ -323,14 +327,14 @@ impl Gathered<'_> {
                 digest.is_some_and(|digest: Digest| there.contains(&digest))
             });
         }
-        self.add(index.to_string().as_bytes(), manifest.media_type())
+        self.add(index.to_string().as_bytes(), manifest.media_type());
+        Ok(())
     }
 
-    fn add(&mut self, bytes: &[u8], media_type: &str) -> Result<(), ImageError> {
+    fn add(&mut self, bytes: &[u8], media_type: &str) {
         let document =
             Document { digest: Digest::of(bytes), media_type: media_type.to_owned(), bytes: bytes.to_owned() };
         self.manifests.push(document);
-        Ok(())
     }
 }
 
@@ -404,7 +408,7 @@ fn docker(files: &Files, list: &Part, source: &Source, origin: &str) -> Result<I
     Ok(Image {
         manifests: vec![Document { digest: Digest::of(&bytes), media_type: OCI_MANIFEST.to_owned(), bytes }],
         blobs: blobs.into_iter().map(|(digest, part)| Blob { digest, part }).collect(),
-        _spool: None,
+        spool: None,
     })
 }
 

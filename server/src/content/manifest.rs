@@ -88,6 +88,7 @@ impl fmt::Display for Platform {
 }
 
 /// A manifest by what it refers to.
+#[expect(clippy::large_enum_variant, reason = "one at a time is looked at, for a moment")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manifest {
     /// One image, or some other artifact.

@@ -100,8 +100,7 @@ impl ContentStore {
         for folder in ["blobs/sha256", "repositories", "remote"] {
             std::fs::create_dir_all(root.join(folder))?;
         }
-        let inner =
-            Inner { root: root.to_owned(), naming: RwLock::new(()), sessions: Mutex::new(HashMap::new()) };
+        let inner = Inner { root: root.to_owned(), naming: RwLock::new(()), sessions: Mutex::new(HashMap::new()) };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -18,7 +18,9 @@ pub enum NameError {
     )]
     Repository(String),
     /// No tag.
-    #[error("\"{0}\" is not a tag: it takes up to 128 of A-Z, a-z, 0-9, '_', '.', '-' and begins with neither '.' nor '-'")]
+    #[error(
+        "\"{0}\" is not a tag: it takes up to 128 of A-Z, a-z, 0-9, '_', '.', '-' and begins with neither '.' nor '-'"
+    )]
     Tag(String),
 }
 
@@ -129,9 +131,8 @@ pub(super) fn is_part(part: &str) -> bool {
         rest = &rest[word..];
         let joint = match rest {
             [] => return true,
-            [b'.', ..] => 1,
             [b'_', b'_', ..] => 2,
-            [b'_', ..] => 1,
+            [b'.' | b'_', ..] => 1,
             [b'-', ..] => rest.iter().take_while(|b| **b == b'-').count(),
             _ => return false,
         };
@@ -186,8 +187,31 @@ mod tests {
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "/", "a/", "/a", "a//b", ".", "..", "a/..", "../a", "a/./b", "_uploads", "a/_uploads", "a/_tags/b",
-            "A", "a..b", "a___b", "a.", ".a", "-a", "a-", "a b", "a\0b", "a%2fb", "ü", &long,
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            ".",
+            "..",
+            "a/..",
+            "../a",
+            "a/./b",
+            "_uploads",
+            "a/_uploads",
+            "a/_tags/b",
+            "A",
+            "a..b",
+            "a___b",
+            "a.",
+            ".a",
+            "-a",
+            "a-",
+            "a b",
+            "a\0b",
+            "a%2fb",
+            "ü",
+            &long,
         ] {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
         }

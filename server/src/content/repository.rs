@@ -1,8 +1,8 @@
 //! One repository: which blobs and manifests it may serve, and what its tags name.
 
 use super::manifest::{MANIFEST_LIMIT, Manifest, ManifestError};
-use super::{Blob, ContentError, ContentStore, Digest, RepositoryName, TagName, absent, entries, remove_file, touch};
 use super::sync_folder;
+use super::{Blob, ContentError, ContentStore, Digest, RepositoryName, TagName, absent, entries, remove_file, touch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -247,8 +247,8 @@ impl Repository {
             // One that is being removed is not there.
             let Ok(stored) = self.manifest(&digest) else { continue };
             let Ok((manifest, _)) = Manifest::read(&self.read_manifest(&stored)?, &stored.media_type) else { continue };
-            let (Manifest::Image { artifact_type, annotations, .. } | Manifest::Index { artifact_type, annotations, .. }) =
-                manifest;
+            let (Manifest::Image { artifact_type, annotations, .. }
+            | Manifest::Index { artifact_type, annotations, .. }) = manifest;
             referrers.push(Referrer { stored, artifact_type, annotations });
         }
         Ok(referrers)
@@ -259,7 +259,7 @@ impl ContentStore {
     /// At most `n` names of repositories after `last`, in order, and whether there are more.
     pub fn repositories(&self, n: usize, last: &str) -> io::Result<(Vec<RepositoryName>, bool)> {
         let mut page = Page::new(n, last);
-        for name in self.repository_names()? {
+        for name in self.repository_names() {
             page.offer(&name?);
         }
         let (names, more) = page.done();
@@ -267,15 +267,15 @@ impl ContentStore {
     }
 
     /// The names of all repositories that hold a manifest, in no order.
-    fn repository_names(&self) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+    fn repository_names(&self) -> impl Iterator<Item = io::Result<String>> + use<> {
         let base = self.root().join("repositories");
-        Ok(repository_folders(base.clone()).filter_map(move |folder| match folder {
+        repository_folders(base.clone()).filter_map(move |folder| match folder {
             Ok(folder) => {
                 let name = folder.strip_prefix(&base).ok()?.to_str()?.to_owned();
                 holds_manifest(&folder).then_some(Ok(name))
             }
             Err(error) => Some(Err(error)),
-        }))
+        })
     }
 
     /// Every repository there is, of the built-in registry and of others.

@@ -82,7 +82,11 @@ impl Registry {
     }
 
     /// Removes a tag, or by digest the manifest with all its tags.
-    pub(super) async fn delete_manifest(&self, name: RepositoryName, reference: Reference) -> Result<Response, Failure> {
+    pub(super) async fn delete_manifest(
+        &self,
+        name: RepositoryName,
+        reference: Reference,
+    ) -> Result<Response, Failure> {
         let repository = self.content.repository(&name);
         let removed = blocking(move || match &reference {
             Reference::Tag(tag) => Ok(repository.remove_tag(tag)?),

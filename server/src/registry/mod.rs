@@ -40,10 +40,7 @@ struct Registry {
 
 /// The registry as a router to be served on an address of its own.
 pub fn router(content: Arc<ContentStore>, auth: Auth) -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .fallback(any(handle))
-        .with_state(Registry { content, auth })
+    Router::new().route("/healthz", get(async || "ok\n")).fallback(any(handle)).with_state(Registry { content, auth })
 }
 
 async fn handle(State(registry): State<Registry>, request: Request) -> Response {
@@ -180,8 +177,6 @@ fn bare<const N: usize>(status: StatusCode, headers: [(HeaderName, String); N]) 
 }
 
 /// Runs what blocks on a thread where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }

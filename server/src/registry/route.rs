@@ -111,9 +111,21 @@ mod tests {
             assert_eq!(parse(&path).unwrap(), route, "{path}");
         }
         for path in [
-            "/", "/v1/", "/v2x", "/v2/a", "/v2/../manifests/x", "/v2/a/blobs/uploads/../../x", "/v2//manifests/x",
-            "/v2/a/%2e%2e/manifests/x", "/v2/a%2f..%2fb/manifests/x", "/v2/_uploads/manifests/x", "/v2/a/manifests/..",
-            "/v2/a/blobs/x", "/v2/a/manifests/sha256:x", "/v2/a/manifests/%zz", "/v2/a/manifests/%",
+            "/",
+            "/v1/",
+            "/v2x",
+            "/v2/a",
+            "/v2/../manifests/x",
+            "/v2/a/blobs/uploads/../../x",
+            "/v2//manifests/x",
+            "/v2/a/%2e%2e/manifests/x",
+            "/v2/a%2f..%2fb/manifests/x",
+            "/v2/_uploads/manifests/x",
+            "/v2/a/manifests/..",
+            "/v2/a/blobs/x",
+            "/v2/a/manifests/sha256:x",
+            "/v2/a/manifests/%zz",
+            "/v2/a/manifests/%",
         ] {
             assert!(parse(path).is_err(), "{path}");
         }

@@ -11,7 +11,12 @@ const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Registry {
     /// Mounts a blob of another repository, or takes one whole, or begins a session.
-    pub(super) async fn begin_upload(&self, name: RepositoryName, query: &str, body: Body) -> Result<Response, Failure> {
+    pub(super) async fn begin_upload(
+        &self,
+        name: RepositoryName,
+        query: &str,
+        body: Body,
+    ) -> Result<Response, Failure> {
         let repository = self.content.repository(&name);
         if let Some(mount) = parameter(query, "mount") {
             let digest: Digest = mount.parse()?;
@@ -120,10 +125,7 @@ fn received(size: u64) -> String {
 }
 
 fn accepted(status: StatusCode, name: &RepositoryName, id: &UploadId, size: u64) -> Result<Response, Failure> {
-    bare(
-        status,
-        [(header::LOCATION, location(name, id)), (header::RANGE, received(size)), (UPLOAD_ID, id.to_string())],
-    )
+    bare(status, [(header::LOCATION, location(name, id)), (header::RANGE, received(size)), (UPLOAD_ID, id.to_string())])
 }
 
 fn created(name: &RepositoryName, digest: &Digest) -> Result<Response, Failure> {

@@ -12,8 +12,8 @@ pub(super) struct Config {
     /// What it was made for.
     #[serde(flatten)]
     pub platform: Platform,
-    #[serde(default)]
-    config: Option<Process>,
+    #[serde(default, rename = "config")]
+    process: Option<Process>,
     rootfs: RootFs,
 }
 
@@ -41,16 +41,13 @@ impl Config {
 
     /// The digests of the unpacked layers, and how the process is started.
     pub(super) fn into_parts(self) -> (Vec<Digest>, Process) {
-        (self.rootfs.diff_ids.unwrap_or_default(), self.config.unwrap_or_default())
+        (self.rootfs.diff_ids.unwrap_or_default(), self.process.unwrap_or_default())
     }
 }
 
 /// True for the configurations of container images; other artifacts have others.
 pub(super) fn is_image(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
-    )
+    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
 }
 
 /// True for layers that are tar archives, compressed or not.

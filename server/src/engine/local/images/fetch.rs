@@ -100,11 +100,8 @@ impl Remote {
     }
 
     fn client(&self, host: &str) -> Result<&Client, OciDistributionError> {
-        let (client, protocol) = if is_loopback(host) {
-            (&self.http, ClientProtocol::Http)
-        } else {
-            (&self.https, ClientProtocol::Https)
-        };
+        let (client, protocol) =
+            if is_loopback(host) { (&self.http, ClientProtocol::Http) } else { (&self.https, ClientProtocol::Https) };
         if let Some(client) = client.get() {
             return Ok(client);
         }
@@ -113,7 +110,7 @@ impl Remote {
         let made = Client::try_from(ClientConfig {
             protocol,
             connect_timeout: Some(Duration::from_secs(15)),
-            read_timeout: Some(Duration::from_secs(60)),
+            read_timeout: Some(Duration::from_mins(1)),
             user_agent: concat!("knitd/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         })?;
@@ -360,7 +357,8 @@ mod tests {
         for host in ["localhost", "localhost:5000", "127.0.0.1:80", "127.1.2.3", "[::1]:5000", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["localhost.example:80", "10.0.0.1:5000", "example.com", "127.0.0.1.example", "0.0.0.0:80", "[::2]"] {
+        for host in ["localhost.example:80", "10.0.0.1:5000", "example.com", "127.0.0.1.example", "0.0.0.0:80", "[::2]"]
+        {
             assert!(!is_loopback(host), "{host}");
         }
     }

@@ -159,7 +159,11 @@ impl Images {
         }
         let (diff_ids, process) = config.into_parts();
         if diff_ids.len() != layers.len() {
-            return Err(bad(format!("its configuration names {} layers, its manifest {}", diff_ids.len(), layers.len())));
+            return Err(bad(format!(
+                "its configuration names {} layers, its manifest {}",
+                diff_ids.len(),
+                layers.len()
+            )));
         }
         let mut folders: Vec<PathBuf> = Vec::with_capacity(layers.len());
         let mut chain: Option<Digest> = None;
@@ -216,9 +220,7 @@ impl Images {
         let name: RepositoryName = path.parse().map_err(|error| not_there(format!("{error}")))?;
         let tag: TagName = image.tag.parse().map_err(|error| not_there(format!("{error}")))?;
         let fetched = match remote {
-            Some(host) => {
-                Some(self.remote.fetch(&self.content, &self.locks, text, host, &name, &tag).await?)
-            }
+            Some(host) => Some(self.remote.fetch(&self.content, &self.locks, text, host, &name, &tag).await?),
             None => None,
         };
         let repository = match remote {
@@ -248,7 +250,8 @@ impl Images {
 
     fn is_built_in(&self, host: &str) -> bool {
         let real = |address: SocketAddr| {
-            fetch::is_loopback(host) && host.rsplit_once(':').is_some_and(|(_, port)| port == address.port().to_string())
+            fetch::is_loopback(host)
+                && host.rsplit_once(':').is_some_and(|(_, port)| port == address.port().to_string())
         };
         host == BUILT_IN || self.registry.is_some_and(real)
     }

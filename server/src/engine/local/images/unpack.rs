@@ -85,13 +85,8 @@ fn unreadable(error: io::Error) -> UnpackError {
 
 fn place(tree: &mut Tree, entry: &Entry, archive: &mut TarReader<Verified>) -> Result<(), UnpackError> {
     let path = parts(&entry.path)?;
-    let attributes = Attributes {
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: &entry.xattrs,
-    };
+    let attributes =
+        Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs: &entry.xattrs };
     if let Some(hidden) = path.last().and_then(|name| name.as_bytes().strip_prefix(b".wh.")) {
         return hide(tree, &path, hidden);
     }
@@ -341,7 +336,8 @@ mod tests {
             let metadata = fs::symlink_metadata(root.join(hidden)).unwrap();
             assert!(metadata.file_type().is_char_device() && metadata.rdev() == 0, "{hidden}");
         }
-        let opaque = |path: &str| xattr::get(root.join(path), "trusted.overlay.opaque").unwrap().as_deref() == Some(b"y");
+        let opaque =
+            |path: &str| xattr::get(root.join(path), "trusted.overlay.opaque").unwrap().as_deref() == Some(b"y");
         assert!(opaque("b") && opaque("d") && opaque("e") && !opaque("a") && !opaque("c"));
         assert!(root.join("b/kept").is_file() && root.join("c/own").is_file() && root.join("e/f").is_file());
         assert!(!root.join("b/.wh..wh..opq").exists() && !root.join(".wh..wh.aufs").exists());
@@ -498,8 +494,14 @@ mod tests {
 
     fn any_name() -> impl Strategy<Value = String> {
         let part = prop_oneof![
-            Just("a".to_owned()), Just("b".to_owned()), Just("..".to_owned()), Just(".".to_owned()),
-            Just(String::new()), Just(".wh.a".to_owned()), Just(".wh..wh..opq".to_owned()), Just(".wh...".to_owned()),
+            Just("a".to_owned()),
+            Just("b".to_owned()),
+            Just("..".to_owned()),
+            Just(".".to_owned()),
+            Just(String::new()),
+            Just(".wh.a".to_owned()),
+            Just(".wh..wh..opq".to_owned()),
+            Just(".wh...".to_owned()),
             "[a-c.]{1,3}",
         ];
         prop::collection::vec(part, 1..5).prop_map(|parts| parts.join("/"))
