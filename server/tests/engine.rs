@@ -337,11 +337,13 @@ container_test! {
 container_test! {
     async fn the_images_user_runs_it_and_owns_the_outputs() {
         let world = World::with(|image| image.user = "ann".to_owned());
-        let script = "id; echo $HOME; cat /in/a; echo again > /dev/stdout; echo mine > /out/file; grep Cap /proc/self/status";
+        let script = "id; echo $HOME; cat /in/a; echo again > /dev/stdout; \
+                      echo mine > /out/file; grep Cap /proc/self/status";
         let work = world.script("run", script);
         let (_, input) = world.volume("run-in");
         fs::write(input.join("a"), "readable\n").unwrap();
-        for (path, mode) in [(input.clone(), 0o700), (input.join("a"), if maps_owners(&input) { 0o600 } else { 0o644 })] {
+        let secret = if maps_owners(&input) { 0o600 } else { 0o644 };
+        for (path, mode) in [(input.clone(), 0o700), (input.join("a"), secret)] {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         }
         let (exit, log) = world.run_work(work).await;
@@ -359,7 +361,8 @@ container_test! {
         let world = World::new();
         let script = "ifconfig | grep -c 'Link encap'; ifconfig lo | grep -o 'inet addr:127.0.0.1'; \
                       (echo through | nc -l -p 7777 &); \
-                      while ! grep -q :1E61 /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; nc 127.0.0.1 7777 < /dev/null";
+                      while ! grep -q :1E61 /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; \
+                      nc 127.0.0.1 7777 < /dev/null";
         let (exit, log) = world.run(script).await;
         assert_eq!((exit.code, log.as_str()), (0, "1\ninet addr:127.0.0.1\nthrough\n"), "{exit:?}");
     }
@@ -690,7 +693,8 @@ container_test! {
         let mut huge = world.script("huge", "");
         huge.resources.insert("cpu".to_owned(), "100k".parse().unwrap());
         let refused = world.engine().start(&huge).await.unwrap();
-        assert!(matches!(&refused, Started::NeverFits { reason } if reason.starts_with("needs cpu 100k")), "{refused:?}");
+        let Started::NeverFits { reason } = refused else { panic!("{refused:?}") };
+        assert!(reason.starts_with("needs cpu 100k"), "{reason}");
         for run in ["first", "second", "huge"] {
             world.engine().remove_worker(&RunId::new(run), Duration::ZERO).await.unwrap();
         }

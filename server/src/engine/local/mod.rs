@@ -1,8 +1,8 @@
 //! The embedded engine: folders as volumes, containers of our own as workers, on this machine.
 //!
 //! A worker is a folder, `workers/<run>`. Accepting one means that its folder appears, complete, with
-//! the accepted work in it; from then on whoever opens the engine brings it to its end. [`life`] is
-//! that way from accepted to ended, [`folder`] what stands on disk, [`native`] the containers.
+//! the accepted work in it; from then on whoever opens the engine brings it to its end. `life` is
+//! that way from accepted to ended, `folder` what stands on disk, [`native`] the containers.
 
 use crate::engine::{
     ByteStream, Engine, EngineError, EngineEvent, EngineStatus, Form, Observation, Sealed, Started, Volume, Work,

@@ -123,7 +123,8 @@ fn execute(program: &str, path: &str, arguments: &[CString], environment: &[CStr
                 return not_started(
                     127,
                     format!(
-                        "\"{candidate}\" cannot start: what it links to, or the interpreter or loader that it names, is not in the image"
+                        "\"{candidate}\" cannot start: what it links to, or the interpreter or loader that it names, \
+                         is not in the image"
                     ),
                 );
             }
@@ -140,7 +141,8 @@ fn execute(program: &str, path: &str, arguments: &[CString], environment: &[CStr
                 return not_started(
                     126,
                     format!(
-                        "\"{candidate}\" is no program for this machine: it is built for another kind, or is a script without \"#!\""
+                        "\"{candidate}\" is no program for this machine: it is built for another kind, \
+                         or is a script without \"#!\""
                     ),
                 );
             }

@@ -100,7 +100,8 @@ fn overlay(workers: &Path) -> Option<String> {
     let _ = fs::remove_dir_all(&folder);
     tried.err().map(|cause| {
         format!(
-            "overlayfs on {}: {cause}; load the kernel module \"overlay\", or keep the installation on another file system",
+            "overlayfs on {}: {cause}; load the kernel module \"overlay\", \
+             or keep the installation on another file system",
             workers.display()
         )
     })

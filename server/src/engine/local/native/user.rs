@@ -145,7 +145,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_list_makes_the_lookup_panic(user in "[a-z0-9:]{0,8}", passwd in "[a-z0-9:\n,]{0,80}", group in ".{0,60}") {
+        fn no_list_makes_the_lookup_panic(
+            user in "[a-z0-9:]{0,8}", passwd in "[a-z0-9:\n,]{0,80}", group in ".{0,60}"
+        ) {
             let _ = resolve(&user, &passwd, &group);
         }
     }
