@@ -293,8 +293,9 @@ fn the_end_of_a_run_is_asked_for_when_there_is_no_signal() {
 
 #[test]
 fn what_is_no_archive_is_refused_at_once_although_more_is_promised() {
-    let (_server, home) =
-        pulled_from(|| Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthis is not gzip at all".to_vec()));
+    let (_server, home) = pulled_from(|| {
+        Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthis is not gzip at all".to_vec())
+    });
     let ended = home.knit(&["data", "pull", "-x", "d1", "out"]);
     assert_eq!(ended.code, Some(8), "{ended:?}");
     assert_eq!(home.names("out"), Vec::<String>::new());
