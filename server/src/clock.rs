@@ -1,6 +1,7 @@
 //! The only place that reads the time and makes new ids.
 
 use knit_api::time::Timestamp;
+use std::time::{Duration, Instant};
 
 /// The present, in microseconds of UTC.
 pub fn now() -> Timestamp {
@@ -8,7 +9,34 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// The instant `span` after now.
+pub fn after(span: Duration) -> Timestamp {
+    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now().micros().saturating_add(span))
+}
+
+/// How long it is until `then`; zero when that is past.
+pub fn until(then: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(then.micros().saturating_sub(now().micros())).unwrap_or(0))
+}
+
 /// A new id: a random UUID, as the original's.
 pub fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+/// Measures how long something takes, whatever happens to the wall clock meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
 }

@@ -18,6 +18,7 @@ pub mod http;
 pub mod loops;
 pub mod registry;
 pub mod rules;
+pub mod serve;
 pub mod settings;
 pub mod store;
 pub mod wake;

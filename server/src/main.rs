@@ -1,2 +1,220 @@
-//! Placeholder.
-fn main() {}
+//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside
+//! each container and is nothing a person calls.
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use knit_api::quantity::Quantity;
+use knit_server::serve::{self, Listening};
+use knit_server::settings::{Layout, Settings, WorkerNetwork};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// The server of Knit.
+#[derive(Debug, Parser)]
+#[command(name = "knitd", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Runs the server of an embedded installation in the foreground.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Folder of the installation; made if need be.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Where the API listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30803")]
+    listen: SocketAddr,
+
+    /// Where the image registry listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30503")]
+    registry_listen: SocketAddr,
+
+    #[command(flatten)]
+    access: Access,
+
+    /// Network of the containers.
+    #[arg(long, value_name = "NETWORK", default_value = "none")]
+    worker_network: WorkerNetwork,
+
+    /// How long containers may take to end when they are stopped.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    grace: Duration,
+
+    /// Largest log of one Run.
+    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
+    log_limit: u64,
+
+    /// Form of the server's own log, on stderr. What it tells is chosen by KNITD_LOG (such as `debug`).
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Access {
+    /// File with the token that API and registry ask for; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Ask for no token. Whoever reaches the API can start containers.
+    #[arg(long)]
+    no_auth: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    // The shim must stay a process of one thread: before anything else.
+    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+        return knit_server::engine::local::native::shim::main();
+    }
+    let Role::Serve(serve) = Cli::parse().role;
+    start_logging(serve.log_format);
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    match run(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "knitd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(serve: Serve) -> anyhow::Result<()> {
+    // Fails only when a provider is installed already; then there is one, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let settings = serve.settings()?;
+    // Few threads: the work is waiting, and each idle thread costs memory.
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus.clamp(2, 4))
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(serve::serve(settings, announce));
+    // All is settled by now; a blocking call that hangs must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+impl Serve {
+    fn settings(self) -> anyhow::Result<Settings> {
+        let root = std::path::absolute(&self.dir).with_context(|| format!("--dir {}", self.dir.display()))?;
+        Ok(Settings {
+            layout: Layout::new(root),
+            listen: self.listen,
+            registry_listen: self.registry_listen,
+            token: self.access.token_file.as_deref().map(read_token).transpose()?,
+            worker_network: self.worker_network,
+            grace: self.grace,
+            log_limit: self.log_limit,
+        })
+    }
+}
+
+/// Tells whoever started this process where to reach it, in one line of JSON; then nothing more comes.
+fn announce(at: Listening) {
+    let line = serde_json::json!({
+        "api": at.api.to_string(),
+        "registry": at.registry.to_string(),
+        "pid": std::process::id(),
+    });
+    let mut stdout = std::io::stdout().lock();
+    // Nobody may be listening; that is no reason not to serve.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    if let Ok(nowhere) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(nowhere);
+    }
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let reading = || format!("reading the token file {}", path.display());
+    let mode = std::fs::metadata(path).with_context(reading)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!("{}: others than its owner may read the token; run `chmod 600 {0}`", path.display());
+    }
+    let token = std::fs::read_to_string(path).with_context(reading)?.trim().to_owned();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("{}: a token is one line of printable ASCII without blanks", path.display());
+    }
+    Ok(token)
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("KNITD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: knit_api::time::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    u64::try_from(span.micros()).map(Duration::from_micros).map_err(|_| "it cannot be negative".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let amount: Quantity = text.parse().map_err(|error| format!("{error}"))?;
+    u64::try_from(amount.units()).ok().filter(|&bytes| bytes > 0).ok_or_else(|| "it must be more than 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn access_must_be_decided() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat());
+        assert!(parse(&["--no-auth"]).is_ok());
+        assert!(parse(&["--token-file", "t"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--no-auth", "--token-file", "t"]).is_err());
+    }
+
+    #[test]
+    fn durations_and_sizes_are_read_with_their_units() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(duration("-1s").is_err() && duration("10").is_err());
+        assert_eq!(bytes("1Mi"), Ok(1 << 20));
+        assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("much").is_err());
+    }
+
+    #[test]
+    fn a_token_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "secret\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read_token(&path).unwrap_err().to_string().contains("chmod 600"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_token(&path).unwrap(), "secret");
+        std::fs::write(&path, " \n").unwrap();
+        assert!(read_token(&path).is_err());
+    }
+}

@@ -59,6 +59,11 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// What the last orderly stop interrupted.
+    pub fn stopped(&self) -> PathBuf {
+        self.root.join("stopped.json")
+    }
+
     /// One folder per Data, named by its volume.
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! One harness, every story: the real binaries on a real machine.
+//!
+//! A [`World`] is a machine of its own as far as Knit can tell: a home, an installation on free
+//! ports, a working folder. It runs the real `knit` and `knitctl` in it ([`Ran`]), speaks to the
+//! server as foreign clients do ([`wire`]), kills what a story wants killed ([`processes`]), and
+//! leaves nothing behind, whatever happens. [`Step`] writes Plans, [`able`] says what this machine
+//! lacks, [`Chance`] makes randomness that can be repeated.
+//!
+//! Stories wait for signals (the end of a Run, a line of a log, the end of a process), never for
+//! time to pass.
+
+pub mod able;
+pub mod chance;
+pub mod processes;
+pub mod ran;
+pub mod step;
+pub mod wire;
+pub mod world;
+
+pub use able::able;
+pub use chance::Chance;
+pub use ran::{Following, Ran};
+pub use step::Step;
+pub use world::World;

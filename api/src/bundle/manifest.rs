@@ -1,7 +1,6 @@
 //! The manifest of a folder, and the root digest that is its hash. The format stands in the module
 //! page of [`crate::bundle`].
 
-use super::tree::path_from_bytes;
 use super::{Error, Limits, ZSTD_LEVEL, ZSTD_WINDOW_LOG};
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -263,11 +262,4 @@ impl<R: Read> ManifestReader<R> {
 /// Damage and failures of the disk cannot be told apart here; both leave the manifest unusable.
 fn unread(cause: io::Error) -> Error {
     Error::bad(format!("its manifest cannot be read: {cause}"))
-}
-
-impl fmt::Display for Entry<'_> {
-    /// As a line of a listing.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", super::error::Shown(&path_from_bytes(self.path)))
-    }
 }

@@ -5,11 +5,11 @@ use super::input::Input;
 use super::legacy;
 use super::links::{self, Links};
 use super::manifest::{Content, Digest, Entry, ManifestWriter};
-use super::tree::{Folder, Mtime, finish_file, path_from_bytes};
+use super::tree::{Folder, Kind, Mtime, finish_file, path_from_bytes};
 use super::{Error, Form, Limits, Observer, Summary, Tally};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
 /// Fills the existing, empty folder `into` from a stream, and refuses it if anything is wrong with it.
@@ -46,9 +46,12 @@ fn open_empty(into: &Path) -> Result<Folder, Error> {
     if root.names().map_err(unusable)?.is_empty() {
         Ok(root)
     } else {
-        Err(unusable(std::io::ErrorKind::DirectoryNotEmpty.into()))
+        Err(unusable(io::ErrorKind::DirectoryNotEmpty.into()))
     }
 }
+
+/// What a folder's owner needs to open it and what is in it.
+const PASSABLE: u32 = 0o500;
 
 /// Receives a bundle. The open folders from the root down to the current one stand in `levels`; an
 /// entry belongs into one of them or is refused.
@@ -363,30 +366,43 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
         Ok(Content::File { size: first.size, hash: first.hash })
     }
 
-    /// The target's folders were all made here, and no name among them is a symlink; walking them one
-    /// by one makes that hold even if somebody interferes.
-    fn link_to(&mut self, told: &Told<'_>) -> std::io::Result<()> {
+    /// Makes the link. The target's folders were all made here, and no name among them is a symlink;
+    /// walking them one by one makes that hold even if somebody interferes. Those that are complete may
+    /// be closed by now even to their owner: they are opened while the link is made.
+    fn link_to(&mut self, told: &Told<'_>) -> io::Result<()> {
         let mut names: Vec<&[u8]> = told.target.split(|byte| *byte == b'/').collect();
         let name = names.pop().unwrap_or_default();
-        let mut opened: Option<Folder> = None;
+        let mut walked: Vec<(Folder, u32)> = Vec::new();
         for step in names {
-            let next = opened.as_ref().unwrap_or(&self.levels[0].folder).open_folder(step, false)?;
-            opened = Some(next);
+            let parent = walked.last().map_or(&self.levels[0].folder, |(folder, _)| folder);
+            let look = parent.look_at(step, false)?;
+            if look.kind != Kind::Directory {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            if look.mode & PASSABLE != PASSABLE {
+                parent.set_mode_of(step, look.mode | PASSABLE)?;
+            }
+            let folder = parent.open_folder(step, false)?;
+            walked.push((folder, look.mode));
         }
-        let old = opened.as_ref().unwrap_or(&self.levels[0].folder);
+        let old = walked.last().map_or(&self.levels[0].folder, |(folder, _)| folder);
         let here = self.levels.last().unwrap_or(&self.levels[0]);
-        here.folder.make_hard_link(told.name(), old, name)
+        here.folder.make_hard_link(told.name(), old, name)?;
+        walked
+            .iter()
+            .filter(|(_, mode)| mode & PASSABLE != PASSABLE)
+            .try_for_each(|(folder, mode)| folder.set_mode(*mode))
     }
 
     fn here(&mut self) -> &mut Level {
         self.levels.last_mut().expect("the root stays open to the end")
     }
 
-    fn full(&self, path: &[u8]) -> std::path::PathBuf {
+    fn full(&self, path: &[u8]) -> PathBuf {
         self.into.join(path_from_bytes(path))
     }
 
-    fn uncreated(&self, told: &Told<'_>, cause: std::io::Error) -> Error {
+    fn uncreated(&self, told: &Told<'_>, cause: io::Error) -> Error {
         Error::target("create", &self.full(&told.path), cause)
     }
 }
@@ -411,7 +427,7 @@ pub(super) fn write_content<R: Read>(
     input: &mut Input<R>,
     mut file: &File,
     mut left: u64,
-    full_path: impl Fn() -> std::path::PathBuf,
+    full_path: impl Fn() -> PathBuf,
     mut seen: impl FnMut(&[u8]),
 ) -> Result<(), Error> {
     while left > 0 {

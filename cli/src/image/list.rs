@@ -1,6 +1,9 @@
 //! Lists what the registry holds: repositories, tags, digests and sizes.
 
 use super::ImageError;
+use super::digest::Digest;
+use super::manifest::Manifest;
+use super::registry::Client;
 use knit_api::server::Registry;
 
 /// One tag of one repository.
@@ -18,6 +21,30 @@ pub struct Listed {
 
 /// All tags, sorted by repository and tag.
 pub async fn list(registry: &Registry, token: Option<&str>) -> Result<Vec<Listed>, ImageError> {
-    let _ = token;
-    Err(ImageError::Unreachable { registry: registry.host.clone(), cause: String::new() })
+    let client = Client::new(registry, token)?;
+    let mut listed = Vec::new();
+    for repository in client.names("_catalog", "repositories").await? {
+        for tag in client.names(&format!("{repository}/tags/list"), "tags").await? {
+            // One that was deleted meanwhile is not there.
+            let Some(found) = client.manifest(&repository, &tag).await? else { continue };
+            let digest = found.digest.unwrap_or_else(|| Digest::of(&found.bytes).to_string());
+            let size = size(&client, &repository, &found.bytes).await?;
+            listed.push(Listed { repository: repository.clone(), tag, digest, size });
+        }
+    }
+    listed.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag)));
+    Ok(listed)
+}
+
+/// Bytes of what a manifest, or all that an index lists, refers to.
+async fn size(client: &Client, repository: &str, bytes: &[u8]) -> Result<u64, ImageError> {
+    let what = format!("reading a manifest of {repository}");
+    let manifest = Manifest::read(bytes).map_err(|cause| client.failed(&what, cause))?;
+    let mut size: u64 = manifest.blobs().map(|blob| blob.size).fold(0, u64::saturating_add);
+    for child in manifest.manifests() {
+        let Some(found) = client.manifest(repository, &child.digest.to_string()).await? else { continue };
+        let child = Manifest::read(&found.bytes).map_err(|cause| client.failed(&what, cause))?;
+        size = child.blobs().map(|blob| blob.size).fold(size, u64::saturating_add);
+    }
+    Ok(size)
 }

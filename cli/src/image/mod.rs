@@ -3,7 +3,9 @@
 //!
 //! Everything streams: a layer is never held in memory, and what the registry has is not sent again.
 
+mod digest;
 mod list;
+mod manifest;
 mod pack;
 mod push;
 mod registry;

@@ -1,1 +1,119 @@
 //! The API over HTTP: one file per noun, one line per route.
+//!
+//! What a request passes on its way in: the trailing slash is dropped, the request is logged, a panic
+//! becomes a 500, an unread body is drained so that the answer can be read, and [`guard`] decides who
+//! may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
+
+mod answer;
+mod data;
+mod drain;
+mod guard;
+mod health;
+mod plans;
+mod query;
+mod refused;
+mod runs;
+pub mod serve;
+mod status;
+mod transfer;
+mod wait;
+
+use crate::app::App;
+use crate::clock::Stopwatch;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use knit_api::endpoint::API;
+use refused::Refused;
+use tower::Layer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
+
+/// Everything the API's port serves.
+pub fn service(app: App) -> NormalizePath<Router> {
+    let api = Router::new()
+        .route("/data", get(data::find).post(data::upload))
+        .route("/data/{id}", get(data::download).put(data::change_tags))
+        .route("/plans", get(plans::find).post(plans::register))
+        .route("/plans/{id}", get(plans::show))
+        .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))
+        .route("/plans/{id}/wait", get(plans::wait))
+        .route("/runs", get(runs::find))
+        .route("/runs/{id}", get(runs::show).delete(runs::remove))
+        .route("/runs/{id}/abort", put(runs::abort))
+        .route("/runs/{id}/tearoff", put(runs::tearoff))
+        .route("/runs/{id}/retry", put(runs::retry))
+        .route("/runs/{id}/log", get(runs::log))
+        .route("/runs/{id}/wait", get(runs::wait))
+        .route("/server", get(status::info))
+        .route("/server/status", get(status::status));
+
+    let guarded = Router::new()
+        .nest(API, api)
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(refuse_head))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard));
+
+    let router = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .merge(guarded)
+        .layer(middleware::from_fn(drain::drain_unread))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(log_request))
+        .with_state(app);
+    NormalizePathLayer::trim_trailing_slash().layer(router)
+}
+
+/// No such path.
+async fn unknown() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// The path is known, the method is not; the router adds `Allow`.
+async fn wrong_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").into_response()
+}
+
+/// HEAD exists nowhere in this API, while the router would answer it wherever GET is known and so
+/// start downloads for nothing.
+async fn refuse_head(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    next.run(request).await
+}
+
+/// A bug must cost one request, not the connection, and must not show its insides.
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let words = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(error = %words, "a request ran into a bug");
+    Refused::internal("the server ran into a bug while it worked on this request").into_response()
+}
+
+/// One line per request. The query is left out: it holds tags, which may be long and private.
+async fn log_request(request: Request, next: Next) -> Response {
+    let watch = Stopwatch::start();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let ms = watch.elapsed().as_millis() as u64;
+    if path == "/healthz" || path == "/readyz" {
+        tracing::debug!(%method, path, status, ms, "request");
+    } else {
+        tracing::info!(%method, path, status, ms, "request");
+    }
+    response
+}

@@ -2,20 +2,43 @@
 //!
 //! Methods are whole transactions. What they return is what the wire shows, assembled with a fixed
 //! number of statements however many rows there are.
+//!
+//! The order inside every transaction that writes: begin; intern tags, sorted; pass the gate; lock rows,
+//! a Run before its Data before Plans; then the rest. A row is locked by an update that changes nothing.
+//! On PostgreSQL this order is what keeps transactions from waiting for each other in a circle, and
+//! unique keys, not the isolation level, are what refuses a second equal Run.
 
-use crate::engine::{Sealed, Volume, Work};
-use knit_api::data::Data;
+mod claims;
+mod data;
+mod engine;
+mod garbage;
+mod migrations;
+mod nominations;
+mod plans;
+mod projection;
+mod runs;
+mod tags;
+
+#[cfg(test)]
+mod explained;
+#[cfg(test)]
+#[path = "../../tests/store/postgres.rs"]
+mod test_postgres;
+
+use crate::engine::{Sealed, Volume};
+use engine::{Database, Db, Value, whole};
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageQuery;
-use knit_api::plan::{Plan, PlanSpec};
-use knit_api::run::{Exit, Run, RunStatus};
-use knit_api::tag::{Tag, TagChange, TagSet};
+use knit_api::run::{Exit, RunStatus};
+use knit_api::tag::{Tag, TagSet};
 use knit_api::time::Timestamp;
 use std::path::Path;
 
 /// A handle on the facts; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    db: Database,
+}
 
 /// Why a statement did not work.
 #[derive(Debug, thiserror::Error)]
@@ -189,219 +212,46 @@ pub struct LogPlace {
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-#[allow(unused_variables, clippy::unused_async, reason = "bodies follow")]
 impl Store {
-    /// Opens the embedded database, making or migrating it.
+    /// Opens the embedded database, making or migrating it. The folder must be there, and no other process
+    /// may write to it.
     pub async fn open_sqlite(path: &Path) -> Result<Self> {
-        unreachable!()
+        let db = Database::open_sqlite(path)
+            .await
+            .map_err(|error| error.about(&path.display().to_string()).during("opening the database"))?;
+        Self::open(db).await
     }
 
     /// Opens a PostgreSQL database by its URL, making or migrating the schema.
     pub async fn open_postgres(url: &str) -> Result<Self> {
-        unreachable!()
+        let db = Database::open_postgres(url).await.map_err(|error| error.during("connecting to the database"))?;
+        Self::open(db).await
+    }
+
+    async fn open(db: Database) -> Result<Self> {
+        migrations::migrate(&db).await?;
+        Ok(Self { db })
     }
 
     /// True when the database answers.
     pub async fn is_ready(&self) -> bool {
-        unreachable!()
+        self.db.rows("select 1", &[]).await.is_ok()
     }
 
     /// Closes all connections after what is under way.
-    pub async fn close(&self) {}
-
-    // ---- Data
-
-    /// Registers an upload with its tags, as a done Run of the built-in Plan, and nominates it.
-    pub async fn add_upload(&self, upload: &Upload, now: Timestamp) -> Result<()> {
-        unreachable!()
+    pub async fn close(&self) {
+        self.db.close().await;
     }
 
-    /// One Data.
-    pub async fn data(&self, id: &DataId) -> Result<Option<Data>> {
-        unreachable!()
+    /// A transaction of one statement; how many rows it changed.
+    async fn change(&self, what: &'static str, sql: &'static str, args: &[Value<'_>]) -> Result<u64> {
+        whole!(what, self.try_change(sql, args))
     }
 
-    /// All that match, by time, those without a time last, then by id.
-    pub async fn find_data(&self, query: &DataQuery) -> Result<Vec<Data>> {
-        unreachable!()
-    }
-
-    /// Changes tags (remove, remove keys, then add) and matches again; false when there is no such Data.
-    pub async fn change_tags(&self, id: &DataId, change: &TagChange) -> Result<bool> {
-        unreachable!()
-    }
-
-    /// Where a Data is.
-    pub async fn locate(&self, id: &DataId) -> Result<Option<Located>> {
-        unreachable!()
-    }
-
-    // ---- Plans
-
-    /// Registers a Plan (already checked and normalised by [`crate::rules`]) and nominates for it.
-    pub async fn register_plan(&self, spec: &PlanSpec) -> Result<Registered> {
-        unreachable!()
-    }
-
-    /// One Plan with its neighbours.
-    pub async fn plan(&self, id: &PlanId) -> Result<Option<Plan>> {
-        unreachable!()
-    }
-
-    /// All that match, by id, built-in ones included.
-    pub async fn find_plans(&self, query: &PlanQuery) -> Result<Vec<Plan>> {
-        unreachable!()
-    }
-
-    /// Activates or deactivates, with its waiting or parked Runs; false for unknown and built-in Plans.
-    pub async fn set_active(&self, id: &PlanId, active: bool, now: Timestamp) -> Result<bool> {
-        unreachable!()
-    }
-
-    // ---- Runs
-
-    /// One Run.
-    pub async fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        unreachable!()
-    }
-
-    /// All that match, by `updatedAt`, then id.
-    pub async fn find_runs(&self, query: &RunQuery) -> Result<Vec<Run>> {
-        unreachable!()
-    }
-
-    /// Number of Runs in each status that occurs.
-    pub async fn count_runs(&self) -> Result<Vec<(RunStatus, u64)>> {
-        unreachable!()
-    }
-
-    /// Status alone: the cheap look of those who wait.
-    pub async fn run_status(&self, id: &RunId) -> Result<Option<RunStatus>> {
-        unreachable!()
-    }
-
-    /// True when no Run of the Plan is under way and nothing is left to project for it.
-    /// None for an unknown Plan.
-    pub async fn plan_is_quiet(&self, id: &PlanId) -> Result<Option<bool>> {
-        unreachable!()
-    }
-
-    /// Asks a Run to stop.
-    pub async fn stop(&self, id: &RunId, how: Stop, now: Timestamp) -> Result<Result<(), Refusal>> {
-        unreachable!()
-    }
-
-    /// Puts an ended Run back to waiting with new outputs; the old ones become garbage.
-    pub async fn retry(&self, id: &RunId, now: Timestamp) -> Result<Result<(), Refusal>> {
-        unreachable!()
-    }
-
-    /// Removes an ended Run and its outputs; one with inputs stays as `invalidated`.
-    pub async fn remove_run(&self, id: &RunId, now: Timestamp) -> Result<Result<(), Refusal>> {
-        unreachable!()
-    }
-
-    /// Where a Run's log is; none for an unknown Run.
-    pub async fn log_place(&self, id: &RunId) -> Result<Option<LogPlace>> {
-        unreachable!()
-    }
-
-    // ---- Loops
-
-    /// Plans with something new to project.
-    pub async fn plans_to_project(&self) -> Result<Vec<PlanId>> {
-        unreachable!()
-    }
-
-    /// One bounded, repeatable step of projection for one Plan.
-    pub async fn project(&self, plan: &PlanId, now: Timestamp) -> Result<Projected> {
-        unreachable!()
-    }
-
-    /// Takes up to `limit` due Runs of these statuses, the longest due first, until `until`.
-    /// Runs of built-in Plans are never claimed.
-    pub async fn claim(
-        &self,
-        statuses: &[RunStatus],
-        owner: &str,
-        now: Timestamp,
-        until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Claim>> {
-        unreachable!()
-    }
-
-    /// Everything needed to execute a Run; none when it is gone or has no image.
-    pub async fn work(&self, run: &RunId) -> Result<Option<Work>> {
-        unreachable!()
-    }
-
-    /// Settles a claim; false when it was lost meanwhile (taken over, or the status was changed by a user).
-    pub async fn settle(&self, claim: &Claim, settle: &Settle, now: Timestamp) -> Result<bool> {
-        unreachable!()
-    }
-
-    /// Gives a claim back after an error: counted, shown as the reason, due later.
-    pub async fn give_back(&self, claim: &Claim, due: Timestamp, error: &str) -> Result<()> {
-        unreachable!()
-    }
-
-    /// Ends a claimed Run (`completing` becomes `done`, `aborting` becomes `failed`) with what its outputs
-    /// and log are, stamps and nominates them; false when the claim was lost.
-    pub async fn finish(
-        &self,
-        claim: &Claim,
-        sealed: &[(DataId, Sealed)],
-        message: Option<&str>,
-        now: Timestamp,
-    ) -> Result<bool> {
-        unreachable!()
-    }
-
-    /// Output Data of a Run, the log included, with their volumes.
-    pub async fn outputs(&self, run: &RunId) -> Result<Vec<(DataId, Volume)>> {
-        unreachable!()
-    }
-
-    /// Puts a started Run back to `waiting` as if it had never started, when the server stops; false when
-    /// it is not `ready`, `starting` or `running`.
-    pub async fn put_back(&self, run: &RunId, now: Timestamp) -> Result<bool> {
-        unreachable!()
-    }
-
-    /// Makes a Run due now, whatever back-off it had.
-    pub async fn hasten(&self, run: &RunId, now: Timestamp) -> Result<()> {
-        unreachable!()
-    }
-
-    /// Makes the `limit` longest waiting `ready` Runs due now that would be due within a minute.
-    pub async fn hasten_ready(&self, now: Timestamp, limit: u32) -> Result<()> {
-        unreachable!()
-    }
-
-    /// At the start of the only server process of this database: drops all leases and makes all Runs under
-    /// way due now.
-    pub async fn take_over(&self, now: Timestamp) -> Result<()> {
-        unreachable!()
-    }
-
-    /// When the next claimable Run of these statuses is due, if any.
-    pub async fn next_due(&self, statuses: &[RunStatus]) -> Result<Option<Timestamp>> {
-        unreachable!()
-    }
-
-    /// Volumes that nothing refers to any more, at most `limit`.
-    pub async fn garbage(&self, limit: u32) -> Result<Vec<Volume>> {
-        unreachable!()
-    }
-
-    /// Forgets garbage whose volume was removed.
-    pub async fn forget_garbage(&self, volume: &Volume) -> Result<()> {
-        unreachable!()
-    }
-
-    /// Of these volumes, those that no row knows.
-    pub async fn unknown_volumes(&self, volumes: &[Volume]) -> Result<Vec<Volume>> {
-        unreachable!()
+    async fn try_change(&self, sql: &'static str, args: &[Value<'_>]) -> Db<u64> {
+        let mut tx = self.db.begin().await?;
+        let changed = tx.exec(sql, args).await?;
+        tx.commit().await?;
+        Ok(changed)
     }
 }

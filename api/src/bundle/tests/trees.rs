@@ -19,8 +19,9 @@ pub(super) enum Node {
 
 pub(super) type Tree = BTreeMap<Vec<u8>, Node>;
 
+/// A temporary folder, in memory where that is possible: the tests make tens of thousands.
 pub(super) fn temp() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 pub(super) fn os(bytes: &[u8]) -> PathBuf {

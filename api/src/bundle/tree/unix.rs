@@ -149,8 +149,12 @@ fn kind(kind: FileType) -> Kind {
     }
 }
 
-// The fields' types differ between Unix systems.
-#[allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::cast_lossless)]
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_cast,
+    clippy::cast_lossless,
+    reason = "the types of the fields differ between Unix systems"
+)]
 fn look(stat: &Stat) -> Look {
     let kind = match kind(FileType::from_raw_mode(stat.st_mode as RawMode)) {
         Kind::Untold => Kind::Special(Special::Unknown),

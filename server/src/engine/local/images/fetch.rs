@@ -1,0 +1,367 @@
+//! Fetches images from other registries into the content store.
+
+use super::platform;
+use super::{ImageProblem, Locks};
+use crate::content::{
+    ContentError, ContentStore, Descriptor, Digest, Manifest, Platform, RepositoryName, TagName, media_type,
+};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Pauses between attempts at one request.
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(700), Duration::from_secs(2)];
+/// Layers that are fetched at the same time.
+const AT_ONCE: usize = 3;
+/// An index may list indexes, but not for ever.
+const DEEPEST_INDEX: usize = 3;
+/// What is asked for. Schema 1 is among it to be refused with its reason.
+const ACCEPTED: [&str; 5] = [
+    media_type::OCI_INDEX,
+    media_type::DOCKER_LIST,
+    media_type::OCI_MANIFEST,
+    media_type::DOCKER_MANIFEST,
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+/// Other registries, over https; over http on this machine.
+#[derive(Default)]
+pub(super) struct Remote {
+    https: OnceLock<Client>,
+    http: OnceLock<Client>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remote")
+    }
+}
+
+/// One image of one registry.
+struct Wanted<'a> {
+    client: &'a Client,
+    reference: Reference,
+    image: &'a str,
+    host: &'a str,
+}
+
+impl Remote {
+    /// Fetches what `tag` names there now, as far as it is not in `content`, and returns the digest of
+    /// the manifest for this machine. The tag is asked for each time, so one that was moved is seen.
+    pub(super) async fn fetch(
+        &self,
+        content: &ContentStore,
+        locks: &Locks,
+        image: &str,
+        host: &str,
+        name: &RepositoryName,
+        tag: &TagName,
+    ) -> Result<Digest, ImageProblem> {
+        let not_a_host = || ImageProblem::NotFound {
+            image: image.to_owned(),
+            detail: format!("\"{host}\" is not a registry that can be asked"),
+        };
+        let repository = content.remote(host, name).ok_or_else(not_a_host)?;
+        let wanted = Wanted {
+            client: self.client(host).map_err(|error| ImageProblem::Unreachable {
+                image: image.to_owned(),
+                cause: format!("no connection can be set up on this machine: {}", reasons(&error)),
+            })?,
+            reference: Reference::with_tag(host.to_owned(), name.to_string(), tag.to_string()),
+            image,
+            host,
+        };
+        let (bytes, kind, manifest) = wanted.manifest().await?;
+        let blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
+        let asked = &wanted;
+        let fetches = blobs.clone().into_iter().map(|blob| async move { asked.blob(content, locks, &blob).await });
+        futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let (image, tag) = (image.to_owned(), tag.clone());
+        let stored = tokio::task::spawn_blocking(move || {
+            for blob in &blobs {
+                repository.link_blob(&blob.digest)?;
+            }
+            repository.put_manifest(&bytes, kind, Some(&tag))
+        });
+        match stored.await.map_err(io::Error::other).map_err(ContentError::from).flatten() {
+            Ok((stored, _)) => Ok(stored.digest),
+            Err(error @ ContentError::Manifest(_)) => Err(ImageProblem::Bad { image, cause: error.to_string() }),
+            Err(error) => Err(ImageProblem::Storage { image, cause: error.to_string() }),
+        }
+    }
+
+    fn client(&self, host: &str) -> Result<&Client, OciDistributionError> {
+        let (client, protocol) = if is_loopback(host) {
+            (&self.http, ClientProtocol::Http)
+        } else {
+            (&self.https, ClientProtocol::Https)
+        };
+        if let Some(client) = client.get() {
+            return Ok(client);
+        }
+        // Does nothing when the program chose its cryptography already, as it does at its start.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let made = Client::try_from(ClientConfig {
+            protocol,
+            connect_timeout: Some(Duration::from_secs(15)),
+            read_timeout: Some(Duration::from_secs(60)),
+            user_agent: concat!("knitd/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        })?;
+        Ok(client.get_or_init(|| made))
+    }
+}
+
+impl Wanted<'_> {
+    /// The manifest for this machine, with its bytes and kind.
+    async fn manifest(&self) -> Result<(Vec<u8>, &'static str, Manifest), ImageProblem> {
+        let host: Platform = platform::host();
+        let mut reference = self.reference.clone();
+        for _ in 0..DEEPEST_INDEX {
+            let asked = &reference;
+            let attempt = || self.client.pull_manifest_raw(asked, &RegistryAuth::Anonymous, &ACCEPTED);
+            let (bytes, _) = retried(attempt).await.map_err(|error| self.failed(&error))?;
+            if reference.digest().is_some_and(|digest| digest != Digest::of(&bytes).to_string()) {
+                return Err(self.bad("the registry sent another manifest than the one that was asked for"));
+            }
+            let (manifest, kind) = Manifest::read(&bytes, "").map_err(|error| self.bad(error.to_string()))?;
+            if manifest.children().is_empty() && matches!(manifest, Manifest::Image { .. }) {
+                return Ok((bytes.into(), kind, manifest));
+            }
+            let chosen = platform::choose(&host, manifest.children())
+                .map_err(|there| ImageProblem::no_platform(self.image, &host, &there))?;
+            reference = self.reference.clone_with_digest(chosen.digest.to_string());
+        }
+        Err(self.bad("its indexes are nested too deeply"))
+    }
+
+    /// Fetches one blob unless it is there.
+    async fn blob(&self, content: &ContentStore, locks: &Locks, blob: &Descriptor) -> Result<(), ImageProblem> {
+        let _alone = locks.hold(&blob.digest.to_string()).await;
+        let stored = |error: ContentError| ImageProblem::Storage { image: self.image.into(), cause: error.to_string() };
+        if content.blob_size(&blob.digest).map_err(|error| stored(error.into()))? == Some(blob.size) {
+            return Ok(());
+        }
+        let mut failure = None;
+        let body = Box::pin(Body { wanted: self, blob, at: 0, failure: &mut failure }.stream());
+        let ended = content.store_blob(body, blob.digest).await;
+        match (ended, failure) {
+            (Ok(_), None) => Ok(()),
+            (_, Some(error)) => Err(self.failed(&error)),
+            (Err(error @ ContentError::Digest { .. }), None) => {
+                Err(self.bad(format!("layer {} arrived damaged: {error}", blob.digest)))
+            }
+            (Err(ContentError::Interrupted(cause)), None) => Err(self.bad(cause)),
+            (Err(error), None) => Err(stored(error)),
+        }
+    }
+
+    fn bad(&self, cause: impl Into<String>) -> ImageProblem {
+        ImageProblem::Bad { image: self.image.to_owned(), cause: cause.into() }
+    }
+
+    fn failed(&self, error: &OciDistributionError) -> ImageProblem {
+        let image = self.image.to_owned();
+        let host = self.host;
+        if let OciDistributionError::DigestError(error) = error {
+            return ImageProblem::Bad { image, cause: format!("{host} sent a manifest that is damaged: {error}") };
+        }
+        match answer(error) {
+            Answer::NotThere => {
+                ImageProblem::NotFound { image, detail: format!("the registry {host} does not have it") }
+            }
+            Answer::Refused => ImageProblem::NotFound {
+                image,
+                detail: format!(
+                    "the registry {host} does not have it or does not give it without a login; \
+                     copy it to the built-in registry with `knit image push`"
+                ),
+            },
+            Answer::Other => ImageProblem::Unreachable { image, cause: format!("{host}: {}", reasons(error)) },
+        }
+    }
+}
+
+/// A blob on its way, which goes on where it broke off.
+struct Body<'a> {
+    wanted: &'a Wanted<'a>,
+    blob: &'a Descriptor,
+    at: u64,
+    failure: &'a mut Option<OciDistributionError>,
+}
+
+type Chunks = BoxStream<'static, io::Result<Bytes>>;
+
+impl<'a> Body<'a> {
+    fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + 'a {
+        let start: (Self, Option<Chunks>, usize) = (self, None, 0);
+        futures_util::stream::try_unfold(start, |(mut body, mut chunks, mut broken)| async move {
+            loop {
+                if body.at >= body.blob.size {
+                    // Whether it is the right content is for the store to say.
+                    return Ok(None);
+                }
+                let mut flowing = match chunks.take() {
+                    Some(chunks) => chunks,
+                    None => body.request().await?,
+                };
+                match flowing.next().await {
+                    None if broken >= PAUSES.len() => return Ok(None),
+                    Some(Ok(chunk)) => {
+                        body.at += chunk.len() as u64;
+                        if body.at > body.blob.size {
+                            let what = format!("layer {} is longer than the manifest says", body.blob.digest);
+                            return Err(io::Error::other(what));
+                        }
+                        return Ok(Some((chunk, (body, Some(flowing), broken))));
+                    }
+                    Some(Err(error)) if broken >= PAUSES.len() => {
+                        *body.failure = Some(OciDistributionError::IoError(io::Error::other(reasons(&error))));
+                        return Err(error);
+                    }
+                    None | Some(Err(_)) => {}
+                }
+                tokio::time::sleep(PAUSES[broken]).await;
+                broken += 1;
+            }
+        })
+    }
+
+    /// Asks for what is still missing.
+    async fn request(&mut self) -> io::Result<Chunks> {
+        let (wanted, digest) = (self.wanted, self.blob.digest.to_string());
+        let descriptor = oci_client::manifest::OciDescriptor {
+            media_type: self.blob.media_type.clone(),
+            digest,
+            size: self.blob.size as i64,
+            ..Default::default()
+        };
+        let at = self.at;
+        // The store verifies the whole; the client's own check would refuse a part.
+        let left = self.blob.size.saturating_sub(at);
+        let attempt = || wanted.client.pull_blob_stream_partial(&wanted.reference, &descriptor, at, Some(left));
+        let answered = retried(attempt).await.map_err(|error| {
+            let told = io::Error::other(reasons(&error));
+            *self.failure = Some(error);
+            told
+        })?;
+        Ok(match answered {
+            BlobResponse::Partial(part) => part.stream,
+            // It does not know ranges: what was received before comes once more.
+            BlobResponse::Full(whole) => Box::pin(skip(whole.stream, at)),
+        })
+    }
+}
+
+/// A stream without its first bytes.
+fn skip(stream: Chunks, mut bytes: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    stream.map_ok(move |mut chunk| {
+        let here = bytes.min(chunk.len() as u64);
+        bytes -= here;
+        chunk.split_off(here as usize)
+    })
+}
+
+/// Does a request again, after a pause, while it fails in a way that may pass.
+async fn retried<T, F>(attempt: impl Fn() -> F) -> Result<T, OciDistributionError>
+where
+    F: Future<Output = Result<T, OciDistributionError>>,
+{
+    for pause in PAUSES {
+        match attempt().await {
+            Err(error) if may_pass(&error) => tokio::time::sleep(pause).await,
+            ended => return ended,
+        }
+    }
+    attempt().await
+}
+
+fn may_pass(error: &OciDistributionError) -> bool {
+    match error {
+        OciDistributionError::RequestError(error) => !error.is_builder() && !error.is_redirect(),
+        OciDistributionError::IoError(_) => true,
+        OciDistributionError::ServerError { code, .. } => *code >= 500 || *code == 429 || *code == 408,
+        OciDistributionError::RegistryError { envelope, .. } => {
+            envelope.errors.iter().any(|one| one.code == OciErrorCode::Toomanyrequests)
+        }
+        _ => false,
+    }
+}
+
+/// What a registry means by an error.
+enum Answer {
+    NotThere,
+    Refused,
+    Other,
+}
+
+fn answer(error: &OciDistributionError) -> Answer {
+    match error {
+        OciDistributionError::ImageManifestNotFoundError(_) | OciDistributionError::ServerError { code: 404, .. } => {
+            Answer::NotThere
+        }
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => Answer::Refused,
+        OciDistributionError::RegistryError { envelope, .. } => match envelope.errors.first().map(|one| &one.code) {
+            Some(
+                OciErrorCode::ManifestUnknown
+                | OciErrorCode::NameUnknown
+                | OciErrorCode::NotFound
+                | OciErrorCode::BlobUnknown
+                | OciErrorCode::NameInvalid,
+            ) => Answer::NotThere,
+            Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => Answer::Refused,
+            _ => Answer::Other,
+        },
+        _ => Answer::Other,
+    }
+}
+
+/// An error with all its causes, the way a person reads them.
+fn reasons(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
+/// True for this machine itself, where plain http is in order.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn plain_http_is_only_for_this_machine() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:80", "127.1.2.3", "[::1]:5000", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example:80", "10.0.0.1:5000", "example.com", "127.0.0.1.example", "0.0.0.0:80", "[::2]"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A worker's log as a stream: what is there, and with a live worker also what comes, to its last byte.
+
+use crate::engine::{ByteStream, EngineError, Observation, Volume};
+use bytes::BytesMut;
+use futures_util::{StreamExt as _, stream};
+use inotify::{EventStream, Inotify, WatchMask};
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::fs::{File, OpenOptions};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+
+/// Name of the log in its volume.
+pub(super) const FILE: &str = "log";
+const PIECE: usize = 64 << 10;
+
+/// Streams the log in this folder, which is `volume`; goes on while the worker lives, if one is given.
+pub(super) async fn stream(
+    folder: &Path,
+    volume: &Volume,
+    worker: Option<watch::Receiver<Observation>>,
+) -> Result<ByteStream, EngineError> {
+    let failed = |what: &str, cause: io::Error| EngineError::Failed {
+        what: format!("{what} the log in {volume}"),
+        cause: cause.to_string(),
+    };
+    // Watched before it is looked at, so that nothing is missed in between. The folder is watched and
+    // not the file, because the file may not exist yet.
+    let changes = match worker {
+        Some(_) if folder.is_dir() => Some(watch_folder(folder).map_err(|cause| failed("watching", cause))?),
+        _ => None,
+    };
+    let file = open(folder).await.map_err(|cause| failed("opening", cause))?;
+    if file.is_none() && (changes.is_none() || worker.as_ref().is_none_or(is_over)) {
+        return Err(EngineError::NotFound(format!("the log in {volume}")));
+    }
+    let reader = Reader { folder: folder.to_owned(), file, changes, worker };
+    Ok(stream::try_unfold(reader, Reader::next).boxed())
+}
+
+fn watch_folder(folder: &Path) -> io::Result<EventStream<[u8; 1024]>> {
+    let inotify = Inotify::init()?;
+    inotify.watches().add(folder, WatchMask::CREATE | WatchMask::MODIFY | WatchMask::ONLYDIR)?;
+    inotify.into_event_stream([0; 1024])
+}
+
+async fn open(folder: &Path) -> io::Result<Option<File>> {
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(folder.join(FILE)).await;
+    match opened {
+        Ok(file) if file.metadata().await?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::other("it is not a regular file")),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn is_over(worker: &watch::Receiver<Observation>) -> bool {
+    // The sender is gone when the worker was removed.
+    worker.has_changed().is_err() || matches!(*worker.borrow(), Observation::Ended { .. } | Observation::Absent)
+}
+
+struct Reader {
+    folder: PathBuf,
+    file: Option<File>,
+    changes: Option<EventStream<[u8; 1024]>>,
+    worker: Option<watch::Receiver<Observation>>,
+}
+
+impl Reader {
+    async fn next(mut self) -> io::Result<Option<(bytes::Bytes, Self)>> {
+        loop {
+            // Asked before reading: what is read after the end is all there will ever be.
+            let over = self.worker.as_ref().is_none_or(is_over);
+            if self.file.is_none() {
+                self.file = open(&self.folder).await?;
+            }
+            if let Some(file) = &mut self.file {
+                let mut piece = BytesMut::with_capacity(PIECE);
+                if file.read_buf(&mut piece).await? > 0 {
+                    return Ok(Some((piece.freeze(), self)));
+                }
+            }
+            match (&mut self.changes, &mut self.worker) {
+                (Some(changes), Some(worker)) if !over => {
+                    tokio::select! {
+                        Some(change) = changes.next() => { change?; }
+                        // An error means that the worker is gone, which the next round sees.
+                        _ = worker.changed() => {}
+                    }
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Volumes on a real disk: what arrives is complete or absent.
+
+use super::*;
+use futures_util::stream;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use tempfile::TempDir;
+
+const FORMS: [Form; 3] = [Form::Bundle, Form::BundleZstd, Form::TarGz];
+
+fn volumes() -> (TempDir, Volumes) {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::open(Layout::new(dir.path())).unwrap();
+    (dir, volumes)
+}
+
+fn volume(name: &str) -> Volume {
+    Volume::from_stored(name)
+}
+
+/// A folder with a few files, packed.
+fn stream_of(form: Form) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("a")).unwrap();
+    fs::write(dir.path().join("a/file"), vec![b'x'; 100_000]).unwrap();
+    fs::write(dir.path().join("other"), "other").unwrap();
+    symlink("a/file", dir.path().join("link")).unwrap();
+    let mut stream = Vec::new();
+    bundle::pack(dir.path(), travelling(form), &mut stream, &PackOptions::default(), &mut ()).unwrap();
+    stream
+}
+
+fn body(bytes: &[u8]) -> ByteStream {
+    let pieces: Vec<_> = bytes.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    Box::pin(stream::iter(pieces))
+}
+
+async fn collected(mut stream: ByteStream) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
+}
+
+/// Everything below the installation's folder that is not one of the fixed folders.
+fn everything(dir: &TempDir) -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["volumes", "manifests"] {
+        for entry in fs::read_dir(dir.path().join(folder)).unwrap() {
+            found.push(entry.unwrap().file_name().into_string().unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_was_received_is_sent_back_equal() {
+    for form in FORMS {
+        let (_dir, volumes) = volumes();
+        let name = volume("data-knitid-1");
+        let sealed = volumes.receive(&name, form, body(&stream_of(form))).await.unwrap();
+        assert_eq!(fs::read_to_string(volumes.path(&name).join("other")).unwrap(), "other");
+        assert_eq!(sealed.bytes, 100_005);
+        let sent = collected(volumes.send(&name, Form::BundleZstd).await.unwrap()).await.unwrap();
+        let again = volumes.receive(&volume("again"), Form::BundleZstd, body(&sent)).await.unwrap();
+        assert_eq!(again.digest, sealed.digest, "{form:?}");
+        let mut names: Vec<_> = volumes.list().await.unwrap().iter().map(ToString::to_string).collect();
+        names.sort();
+        assert_eq!(names, ["again", "data-knitid-1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_is_kept_under_its_digest() {
+    for form in FORMS {
+        let (_dir, volumes) = volumes();
+        let sealed = volumes.receive(&volume("v"), form, body(&stream_of(form))).await.unwrap();
+        let digest: Digest = sealed.digest.parse().unwrap();
+        let file = File::open(volumes.manifest(&digest)).unwrap();
+        let mut reader = bundle::ManifestReader::new(file, digest).unwrap();
+        let mut paths = Vec::new();
+        while let Some(entry) = reader.next().unwrap() {
+            paths.push(String::from_utf8(entry.path.to_vec()).unwrap());
+        }
+        assert_eq!(paths, ["a", "a/file", "link", "other"]);
+        assert_eq!(sealed.entries, 4);
+    }
+}
+
+#[tokio::test]
+async fn an_incomplete_body_leaves_nothing() {
+    for form in FORMS {
+        let whole = stream_of(form);
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+            let (dir, volumes) = volumes();
+            let outcome = volumes.receive(&volume("v"), form, body(&whole[..length])).await;
+            assert!(matches!(outcome, Err(EngineError::BadContent(_))), "{form:?} {length} {outcome:?}");
+            assert_eq!(everything(&dir), [""; 0], "{form:?} {length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_fails_leaves_nothing() {
+    let (dir, volumes) = volumes();
+    let whole = stream_of(Form::Bundle);
+    let pieces = vec![Ok(Bytes::from(whole)), Err(io::Error::other("reset by peer"))];
+    let outcome = volumes.receive(&volume("v"), Form::Bundle, Box::pin(stream::iter(pieces))).await;
+    let EngineError::BadContent(why) = outcome.unwrap_err() else { panic!("not the sender's fault") };
+    assert!(why.contains("reset by peer"), "{why}");
+    assert_eq!(everything(&dir), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_silent_sender() {
+    let (dir, volumes) = volumes();
+    let garbage = stream::iter([Ok(Bytes::from(vec![b'?'; 2_000_000]))]).chain(stream::pending());
+    let outcome = volumes.receive(&volume("v"), Form::Bundle, Box::pin(garbage)).await;
+    assert!(matches!(outcome, Err(EngineError::BadContent(_))));
+    assert_eq!(everything(&dir), [""; 0]);
+}
+
+/// The runtime is dropped before looking: that waits for the blocking side to clean up.
+#[test]
+fn a_receive_dropped_at_any_piece_leaves_nothing() {
+    for form in FORMS {
+        let whole = stream_of(form);
+        let pieces: Vec<_> = whole.chunks(whole.len().div_ceil(5)).map(Bytes::copy_from_slice).collect();
+        for sent in 0..=pieces.len() {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+            let ((dir, volumes), name) = (volumes(), volume("v"));
+            let (all_taken, reached) = tokio::sync::oneshot::channel();
+            let body = stream::iter(pieces[..sent].to_vec())
+                .map(Ok)
+                .chain(stream::once(async move { all_taken.send(()) }).then(|_| std::future::pending()));
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = volumes.receive(&name, form, Box::pin(body)) => panic!("it cannot be complete"),
+                    _ = reached => {}
+                }
+            });
+            drop(runtime);
+            assert_eq!(everything(&dir), [""; 0], "{form:?} after {sent} pieces");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_is_never_received_over() {
+    let (_dir, volumes) = volumes();
+    let stream = stream_of(Form::Bundle);
+    volumes.receive(&volume("v"), Form::Bundle, body(&stream)).await.unwrap();
+    let outcome = volumes.receive(&volume("v"), Form::Bundle, body(&stream)).await;
+    assert!(matches!(outcome, Err(EngineError::Failed { .. })));
+    assert!(volumes.path(&volume("v")).join("other").exists());
+}
+
+#[tokio::test]
+async fn a_source_that_fails_ends_in_an_error_never_cleanly() {
+    for form in FORMS {
+        let (_dir, volumes) = volumes();
+        let name = volume("v");
+        volumes.create(&name).await.unwrap();
+        fs::write(volumes.path(&name).join("first"), vec![0; 1_000_000]).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            volumes.path(&name).join("second"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let outcome = collected(volumes.send(&name, form).await.unwrap()).await;
+        assert!(outcome.unwrap_err().to_string().contains("second"), "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn sending_what_is_not_there_says_so() {
+    let (_dir, volumes) = volumes();
+    assert!(matches!(volumes.send(&volume("v"), Form::Bundle).await, Err(EngineError::NotFound(_))));
+    assert!(matches!(volumes.seal(&volume("v")).await, Err(EngineError::NotFound(_))));
+    volumes.remove(&volume("v")).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_are_not_one_plain_segment_are_refused() {
+    let (dir, volumes) = volumes();
+    for name in ["", ".", "..", "../x", "a/b", "/etc", ".hidden", "nul\0byte"] {
+        let name = volume(name);
+        assert!(volumes.create(&name).await.is_err());
+        assert!(volumes.remove(&name).await.is_err());
+        assert!(volumes.seal(&name).await.is_err());
+        assert!(volumes.send(&name, Form::Bundle).await.is_err());
+        assert!(volumes.receive(&name, Form::Bundle, body(b"")).await.is_err());
+        assert_eq!(volumes.path(&name), dir.path().join("volumes/.refused"));
+    }
+    assert_eq!(everything(&dir), [""; 0]);
+}
+
+#[tokio::test]
+async fn creating_empties_what_is_there() {
+    let (_dir, volumes) = volumes();
+    let name = volume("v");
+    volumes.create(&name).await.unwrap();
+    fs::write(volumes.path(&name).join("old"), "old").unwrap();
+    volumes.create(&name).await.unwrap();
+    assert_eq!(fs::read_dir(volumes.path(&name)).unwrap().count(), 0);
+    volumes.remove(&name).await.unwrap();
+    assert_eq!(volumes.list().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn sealing_leaves_out_specials_and_makes_all_readable() {
+    let (_dir, volumes) = volumes();
+    let name = volume("v");
+    volumes.create(&name).await.unwrap();
+    let root = volumes.path(&name);
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    fs::write(root.join("secret"), "x").unwrap();
+    fs::set_permissions(root.join("secret"), fs::Permissions::from_mode(0o4000)).unwrap();
+    fs::create_dir(root.join("closed")).unwrap();
+    fs::write(root.join("closed/inside"), "y").unwrap();
+    fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
+    symlink("/etc/passwd", root.join("host")).unwrap();
+    let sealed = volumes.seal(&name).await.unwrap();
+    assert_eq!(sealed.left_out, ["pipe (FIFO)"]);
+    assert_eq!((sealed.entries, sealed.bytes), (4, 2));
+    assert!(!root.join("pipe").exists());
+    assert_eq!(fs::metadata(root.join("secret")).unwrap().permissions().mode() & 0o7777, 0o400);
+    let again = volumes.seal(&name).await.unwrap();
+    assert_eq!(again.digest, sealed.digest);
+    let sent = collected(volumes.send(&name, Form::Bundle).await.unwrap()).await.unwrap();
+    let received = volumes.receive(&volume("copy"), Form::Bundle, body(&sent)).await.unwrap();
+    assert_eq!(received.digest, sealed.digest);
+    assert!(!fs::symlink_metadata(root.join("host")).unwrap().file_type().is_fifo());
+}
+
+#[tokio::test]
+async fn opening_finds_what_a_killed_process_left() {
+    let (dir, volumes) = volumes();
+    let kept = volume("kept");
+    volumes.create(&kept).await.unwrap();
+    for leftover in ["volumes/.incoming-1-0", "volumes/.trash-7-7", "volumes/.trash-7-7.1"] {
+        fs::create_dir(dir.path().join(leftover)).unwrap();
+        fs::write(dir.path().join(leftover).join("file"), "x").unwrap();
+    }
+    fs::write(dir.path().join("manifests/.incoming-1-0"), "x").unwrap();
+    let leftovers = volumes.prepare().unwrap();
+    assert_eq!(leftovers.len(), 4);
+    for path in &leftovers {
+        delete_or_log(path);
+    }
+    assert_eq!(everything(&dir), ["kept"]);
+}

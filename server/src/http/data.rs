@@ -1,0 +1,126 @@
+//! Data: searched, pushed, pulled, tagged.
+
+use super::answer;
+use super::query::{Id, Query};
+use super::refused::{Answer, Refused};
+use super::transfer::{self, Download};
+use crate::app::App;
+use crate::clock;
+use crate::engine::{Form, Sealed, Volume};
+use crate::store::{DataQuery, Upload};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use knit_api::endpoint::CHECKSUM_MD5;
+use knit_api::id::DataId;
+use knit_api::tag::{PROCESSING, Tag, TagChange, TagSet};
+
+fn no_such(id: &DataId) -> Refused {
+    Refused::not_found(format!("there is no Data {id}"))
+}
+
+async fn show(app: &App, id: &DataId) -> Answer {
+    let data = app.store.data(id).await?.ok_or_else(|| no_such(id))?;
+    Ok(answer::ok(&data))
+}
+
+/// `GET /data`.
+pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
+    let tags = query.tags("tag")?;
+    let (since, until) = query.period()?;
+    Ok(answer::list(app.store.find_data(&DataQuery { tags, since, until }).await?))
+}
+
+/// `PUT /data/{id}`.
+pub(super) async fn change_tags(State(app): State<App>, Id(id): Id<DataId>, body: Body) -> Answer {
+    let change: TagChange = answer::read_json(body).await?;
+    change.check()?;
+    if !app.store.change_tags(&id, &change).await? {
+        return Err(no_such(&id));
+    }
+    app.wake.project.notify_one();
+    app.wake.changed();
+    show(&app, &id).await
+}
+
+/// `POST /data`. Whatever can be refused without the bytes is refused before they are read.
+pub(super) async fn upload(State(app): State<App>, query: Query, headers: HeaderMap, body: Body) -> Answer {
+    let tags = first_tags(&query)?;
+    let id = DataId::new(clock::new_id());
+    let volume = Volume::of(&id);
+    fail::fail_point!("push-begin");
+    let sealed = receive(&app, &volume, transfer::form_of_body(&headers), body).await?;
+    fail::fail_point!("push-received");
+    // From here on the bytes are there: a client that leaves now must not leave them without a row.
+    let upload = Upload { data: id.clone(), volume, sealed, tags };
+    let registering = tokio::spawn(register(app.clone(), upload));
+    registering.await.map_err(|_| Refused::internal("registering the Data ran into a bug"))??;
+    show(&app, &id).await
+}
+
+fn first_tags(query: &Query) -> Answer<Vec<Tag>> {
+    let tags = query.all("tag").map(Tag::parse_user).collect::<Result<TagSet, _>>();
+    let tags = tags.map_err(|error| Refused::bad_request(format!("parameter tag: {error}")))?;
+    Ok(tags.into_iter().collect())
+}
+
+/// Takes the bytes into a new volume, to the end of the body and no matter where the archive ends.
+async fn receive(app: &App, volume: &Volume, form: Form, body: Body) -> Answer<Sealed> {
+    let (stream, returned) = transfer::Upload::new(body, form).lend();
+    let received = app.engine.receive(volume, form, stream).await;
+    let body = returned.await.map_err(|_| Refused::internal("receiving the Data ran into a bug"))?;
+    match received {
+        Ok(sealed) => match body.verdict().await {
+            Ok(()) => Ok(sealed),
+            Err(fault) => {
+                remove(app, volume).await;
+                Err(Refused::bad_request(format!("the Data was not taken: {fault}")))
+            }
+        },
+        Err(error) => Err(match body.fault() {
+            Some(fault) => Refused::bad_request(format!("the Data was not taken: {fault}")),
+            None => Refused::by_engine("receiving the Data", &error),
+        }),
+    }
+}
+
+async fn register(app: App, upload: Upload) -> Answer<()> {
+    if let Err(error) = app.store.add_upload(&upload, clock::now()).await {
+        remove(&app, &upload.volume).await;
+        return Err(error.into());
+    }
+    fail::fail_point!("push-registered");
+    app.wake.project.notify_one();
+    app.wake.changed();
+    Ok(())
+}
+
+/// Removes bytes that got no row. When that fails, housekeeping finds them later.
+async fn remove(app: &App, volume: &Volume) {
+    if let Err(error) = app.engine.remove_volume(volume).await {
+        tracing::error!(%volume, %error, "the bytes of a refused push could not be removed yet");
+    }
+}
+
+/// `GET /data/{id}`. Data of a failed Run may be pulled: looking into it is what one wants then.
+pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, headers: HeaderMap) -> Answer {
+    let place = app.store.locate(&id).await?.ok_or_else(|| no_such(&id))?;
+    if place.status.transient() == Some(PROCESSING) {
+        let status = place.status;
+        return Err(Refused::conflict(format!("Data {id} is still being made: its Run is {status}"))
+            .advice("Wait until the Run is done, then pull again."));
+    }
+    let form = transfer::form_wanted(&headers);
+    let stream = app.engine.send(&place.volume, form).await;
+    let stream = stream.map_err(|error| Refused::by_engine(&format!("reading Data {id}"), &error))?;
+
+    let trailer = form == Form::TarGz && transfer::takes_trailers(&headers);
+    let mut response = Response::new(Body::new(Download::new(stream, trailer, format!("Data {id}"))));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, transfer::media_type(form));
+    if trailer {
+        response.headers_mut().insert(header::TRAILER, HeaderValue::from_static(CHECKSUM_MD5));
+    }
+    Ok(response)
+}

@@ -1,0 +1,24 @@
+//! Whether the server lives, and whether it can work: for whoever started it. No token is asked for.
+
+use super::refused::{Answer, Refused};
+use crate::app::App;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+fn say(text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// The process answers.
+pub(super) async fn alive() -> Response {
+    say("ok\n")
+}
+
+/// The database answers as well.
+pub(super) async fn ready(State(app): State<App>) -> Answer {
+    if app.store.is_ready().await {
+        return Ok(say("ready\n"));
+    }
+    Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
+}

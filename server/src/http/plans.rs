@@ -1,0 +1,107 @@
+//! Plans: searched, registered, shown, switched on and off, waited for.
+
+use super::answer;
+use super::query::{Id, Query};
+use super::refused::{Answer, Refused};
+use super::wait::Wait;
+use crate::app::App;
+use crate::clock;
+use crate::rules;
+use crate::store::{PlanQuery, Registered};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use knit_api::id::PlanId;
+use knit_api::image::ImageQuery;
+use knit_api::plan::{PlanSpec, Quiet};
+
+fn no_such(id: &PlanId) -> Refused {
+    Refused::not_found(format!("there is no Plan {id}"))
+}
+
+/// `GET /plans`.
+pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
+    let active = match query.first("active") {
+        None => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(other) => {
+            return Err(Refused::bad_request(format!("parameter active: \"{other}\" is neither true nor false")));
+        }
+    };
+    let image = query.first("image").map(str::parse::<ImageQuery>).transpose();
+    let image = image.map_err(|error| Refused::bad_request(format!("parameter image: {error}")))?;
+    let (in_tags, out_tags) = (query.tags("in_tag")?, query.tags("out_tag")?);
+    Ok(answer::list(app.store.find_plans(&PlanQuery { active, image, in_tags, out_tags }).await?))
+}
+
+/// `GET /plans/{id}`.
+pub(super) async fn show(State(app): State<App>, Id(id): Id<PlanId>) -> Answer {
+    let plan = app.store.plan(&id).await?.ok_or_else(|| no_such(&id))?;
+    Ok(answer::ok(&plan))
+}
+
+/// `POST /plans`.
+pub(super) async fn register(State(app): State<App>, headers: HeaderMap, body: Body) -> Answer {
+    require_json(&headers)?;
+    let spec: PlanSpec = answer::read_json(body).await?;
+    let spec = rules::plan::check(spec).map_err(|error| Refused::bad_request(error.to_string()))?;
+    match app.store.register_plan(&spec).await? {
+        Registered::New(id) => {
+            app.wake.project.notify_one();
+            app.wake.changed();
+            show(State(app), Id(id)).await
+        }
+        Registered::Equal(id) => Err(Refused::conflict(format!("an equal Plan is registered already: {id}")).plan(id)),
+        Registered::Cycle(plans) => Err(Refused::conflict(cycle(&plans))
+            .advice("Give the outputs or the log a tag that none of these Plans' inputs ask for.")),
+    }
+}
+
+fn cycle(plans: &[PlanId]) -> String {
+    if plans.is_empty() {
+        return "the Plan's outputs would feed its own inputs".to_owned();
+    }
+    let names: Vec<&str> = plans.iter().map(PlanId::as_str).collect();
+    format!("the Plan would feed itself, through these Plans: {}", names.join(", "))
+}
+
+fn require_json(headers: &HeaderMap) -> Answer<()> {
+    let named = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = named.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refused::bad_request(format!("the content type is \"{named}\"")).advice("Send the Plan as application/json."))
+}
+
+/// `PUT /plans/{id}/active`.
+pub(super) async fn activate(state: State<App>, id: Id<PlanId>) -> Answer {
+    set_active(state, id, true).await
+}
+
+/// `DELETE /plans/{id}/active`.
+pub(super) async fn deactivate(state: State<App>, id: Id<PlanId>) -> Answer {
+    set_active(state, id, false).await
+}
+
+async fn set_active(State(app): State<App>, Id(id): Id<PlanId>, active: bool) -> Answer {
+    if !app.store.set_active(&id, active, clock::now()).await? {
+        return Err(no_such(&id).advice("Built-in Plans cannot be switched."));
+    }
+    app.wake.project.notify_one();
+    app.wake.initialize.notify_one();
+    app.wake.changed();
+    show(State(app), Id(id)).await
+}
+
+/// `GET /plans/{id}/wait`: answers when no Run of the Plan is under way, or when the time is over.
+pub(super) async fn wait(State(app): State<App>, Id(id): Id<PlanId>, query: Query) -> Answer {
+    let mut wait = Wait::begin(&app, &query)?;
+    loop {
+        let quiet = app.store.plan_is_quiet(&id).await?.ok_or_else(|| no_such(&id))?;
+        if quiet || !wait.changed().await {
+            return Ok(answer::ok(&Quiet { quiet }));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What no row knows: volumes whose push was not registered, workers whose Run is gone. A process that
+//! was killed leaves such things behind; they are removed at the start and on a slow clock.
+
+use super::Trouble;
+use super::hands::Hands;
+use crate::app::App;
+use crate::engine::Volume;
+use knit_api::id::RunId;
+use knit_api::run::RunStatus;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The slow clock. A volume is a stray only when two looks, this far apart, find no row for it: a push
+/// has its bytes for a moment before it has its row.
+const SLOW: Duration = Duration::from_mins(15);
+
+/// The strays that an earlier process left. To be called before anything is served: nothing is being
+/// pushed yet, so no grace is needed.
+pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
+    strays(app).await.unwrap_or_else(|error| {
+        tracing::error!(r#loop = "housekeep", %error, "volumes that nothing refers to could not be looked for");
+        HashSet::new()
+    })
+}
+
+/// Keeps house until the process is asked to stop; `suspects` are strays already.
+pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet<Volume>) {
+    loop {
+        match remove_strays(&app, &suspects).await {
+            Ok(now) => suspects = now,
+            Err(error) => tracing::error!(r#loop = "housekeep", %error, "stray volumes could not be looked for"),
+        }
+        if let Err(error) = remove_workers(&app, &hands).await {
+            tracing::error!(r#loop = "housekeep", %error, "stray workers could not be looked for");
+        }
+        tokio::select! {
+            () = app.stopping.cancelled() => return,
+            () = tokio::time::sleep(SLOW) => {}
+        }
+    }
+}
+
+async fn strays(app: &App) -> Result<HashSet<Volume>, Trouble> {
+    let all = app.engine.volumes().await?;
+    Ok(app.store.unknown_volumes(&all).await?.into_iter().collect())
+}
+
+/// Removes what was a stray at the last look and still is one; returns what is one now.
+async fn remove_strays(app: &App, suspects: &HashSet<Volume>) -> Result<HashSet<Volume>, Trouble> {
+    let now = strays(app).await?;
+    for volume in now.intersection(suspects) {
+        match app.engine.remove_volume(volume).await {
+            Ok(()) => tracing::info!(r#loop = "housekeep", %volume, "removed a volume that no row knows"),
+            Err(error) => tracing::error!(r#loop = "housekeep", %volume, %error, "a stray volume stays for now"),
+        }
+    }
+    Ok(now)
+}
+
+/// Removes workers whose Run is unknown, over, or has not come to its start.
+async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
+    for run in app.engine.workers().await? {
+        // Looked at before it is taken in hand, so that a Run that is followed is never held up here.
+        if !is_stray(app, &run).await? {
+            continue;
+        }
+        let _held = hands.hold(&run).await;
+        if !is_stray(app, &run).await? {
+            continue;
+        }
+        match app.engine.remove_worker(&run, Duration::ZERO).await {
+            Ok(()) => tracing::info!(r#loop = "housekeep", %run, "removed a worker that no Run has"),
+            Err(error) => tracing::error!(r#loop = "housekeep", %run, %error, "a stray worker stays for now"),
+        }
+    }
+    Ok(())
+}
+
+async fn is_stray(app: &App, run: &RunId) -> Result<bool, Trouble> {
+    Ok(match app.store.run_status(run).await? {
+        None | Some(RunStatus::Deactivated | RunStatus::Waiting) => true,
+        Some(status) => status.is_over(),
+    })
+}

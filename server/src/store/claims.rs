@@ -1,0 +1,326 @@
+//! Claims: how loops take Runs, hold them for a while, and settle what they found out.
+//!
+//! A claim is a lease on the row (owner, until) and the number of the attempt. Settling compares owner,
+//! attempt and status, so that a lost claim, or a user's change in between, wins over the loop. A lease
+//! is given back even then, so that whoever acts next need not wait for its end.
+
+use super::data::stored_size;
+use super::engine::{Db, Gate, Tx, args, batch, list, whole};
+use super::nominations::nominate_data;
+use super::plans::from_json;
+use super::{Claim, Result, Settle, Store};
+use crate::engine::{Mount, Sealed, Volume, Work};
+use knit_api::id::{DataId, RunId};
+use knit_api::image::ImageRef;
+use knit_api::plan::{OnNode, Resources};
+use knit_api::run::RunStatus;
+use knit_api::time::Timestamp;
+use std::collections::HashMap;
+
+/// What the index on due Runs is limited to, word for word: Runs under way that loops may claim.
+macro_rules! claimable {
+    () => {
+        "signature is not null and status in ('waiting', 'ready', 'starting', 'running', 'completing', 'aborting')"
+    };
+}
+
+macro_rules! candidates {
+    ($skip:literal) => {
+        concat!(
+            "select id, due_at from run where status = $1 and due_at <= $2 and lease_until <= $2 and ",
+            claimable!(),
+            " order by due_at, id limit $3",
+            $skip
+        )
+    };
+}
+pub(super) const CANDIDATES: &str = candidates!("");
+/// With many processes each takes what the others have not in their hands.
+pub(super) const CANDIDATES_OF_MANY: &str = candidates!(" for no key update skip locked");
+const TAKE: &str = "update run set lease_owner = $1, lease_until = $2, attempt = attempt + 1 \
+    where id in (select j.value ->> 0 from json_each($4) j) and lease_until <= $3 \
+    returning id, status, attempt, failures";
+
+const SETTLE: &str = "update run set updated_at = case when status = $5 then updated_at else $6 end, status = $5, \
+      due_at = $7, lease_until = 0, lease_owner = null, failures = 0, \
+      exit_code = coalesce($8, exit_code), exit_message = coalesce($9, exit_message), \
+      reason = case when $10 is null then reason else nullif($10, '') end, \
+      image_digest = coalesce($11, image_digest) \
+    where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
+const RELEASE: &str =
+    "update run set lease_until = 0, lease_owner = null where id = $1 and lease_owner = $2 and attempt = $3";
+const GIVE_BACK: &str = "update run set failures = failures + 1, reason = $5, due_at = $6, lease_until = 0, \
+      lease_owner = null \
+    where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
+
+const END: &str = "update run set status = $5, updated_at = $6, due_at = $6, lease_until = 0, lease_owner = null, \
+      failures = 0, reason = $7 \
+    where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
+const END_OUTPUTS: &str = "update data set ready = $2, made_at = $3, rev = rev + 1 where run_id = $1 returning id";
+const SEAL: &str = "update data set digest = $3, entries = $4, bytes = $5 where id = $1 and run_id = $2";
+
+const WORK: &str = "select p.id, p.image_repository, p.image_tag, p.entrypoint, p.args, p.resources, p.on_node, \
+      p.service_account \
+    from run r join plan p on p.id = r.plan_id where r.id = $1 and p.image_repository is not null";
+const WORK_INPUTS: &str = "select m.path, d.volume from run_input i join mount m on m.id = i.mount_id \
+    join data d on d.id = i.data_id where i.run_id = $1 order by m.ord";
+const WORK_OUTPUTS: &str = "select m.path, d.volume, m.kind from data d join mount m on m.id = d.mount_id \
+    where d.run_id = $1 order by m.kind, m.ord";
+const OUTPUTS: &str = "select d.id, d.volume from data d join mount m on m.id = d.mount_id \
+    where d.run_id = $1 order by m.kind, m.ord";
+
+const BACK_TO_WAITING: &str = "update run set status = 'waiting', updated_at = $2, due_at = $2, lease_until = 0, \
+      lease_owner = null, failures = 0, exit_code = null, exit_message = null, reason = null, image_digest = null \
+    where id = $1 and signature is not null and status in ('ready', 'starting', 'running')";
+const HASTEN: &str = "update run set due_at = $2 where id = $1 and due_at > $2";
+const HASTEN_READY: &str = "update run set due_at = $1 where id in (select id from run where status = 'ready' \
+      and due_at > $1 and due_at <= $2 order by updated_at, id limit $3)";
+const TAKE_OVER: &str = concat!(
+    "update run set lease_until = 0, lease_owner = null, due_at = $1 where (due_at > $1 or lease_until > 0) and ",
+    claimable!()
+);
+/// A Run that is leased is claimable when both its time has come and its lease is over.
+pub(super) const NEXT_DUE: &str = concat!(
+    "select min(x.moment) from (select (select due_at from run where status = j.value ->> 0 and lease_until = 0 and ",
+    claimable!(),
+    " order by due_at, id limit 1) as moment from json_each($1) j union all \
+     select case when lease_until > due_at then lease_until else due_at end from run where lease_until > 0 \
+     and status in (select j.value ->> 0 from json_each($1) j) and ",
+    claimable!(),
+    ") x"
+);
+
+/// What `due within a minute` means to [`Store::hasten_ready`], in microseconds.
+const SOON: i64 = 60_000_000;
+
+impl Store {
+    /// Takes up to `limit` due Runs of these statuses, the longest due first, until `until`.
+    /// Runs of built-in Plans are never claimed.
+    pub async fn claim(
+        &self,
+        statuses: &[RunStatus],
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Claim>> {
+        whole!("claiming Runs", self.try_claim(statuses, owner, now, until, limit))
+    }
+
+    async fn try_claim(
+        &self,
+        statuses: &[RunStatus],
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Db<Vec<Claim>> {
+        let mut tx = self.db.begin().await?;
+        let candidates = tx.choose(CANDIDATES, CANDIDATES_OF_MANY);
+        let mut due: Vec<(i64, String)> = Vec::new();
+        for status in statuses {
+            for row in tx.rows(candidates, args![status.as_str(), now.micros(), i64::from(limit)]).await? {
+                due.push((row.int(1)?, row.text(0)?));
+            }
+        }
+        due.sort_unstable();
+        due.truncate(limit as usize);
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = batch(due.iter().map(|(_, id)| [id.as_str()]));
+        let rows = tx.rows(TAKE, args![owner, until.micros(), now.micros(), &ids]).await?;
+        tx.commit().await?;
+        let mut taken: HashMap<String, Claim> = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let claim = Claim {
+                run: row.text(0)?.into(),
+                status: row.parsed(1)?,
+                owner: owner.to_owned(),
+                attempt: row.int(2)?,
+                failures: row.int(3)?,
+            };
+            taken.insert(row.text(0)?, claim);
+        }
+        Ok(due.iter().filter_map(|(_, id)| taken.remove(id)).collect())
+    }
+
+    /// Everything needed to execute a Run; none when it is gone or has no image.
+    pub async fn work(&self, run: &RunId) -> Result<Option<Work>> {
+        whole!("reading the work of a Run", self.try_work(run))
+    }
+
+    async fn try_work(&self, run: &RunId) -> Db<Option<Work>> {
+        let mut tx = self.db.begin_reading().await?;
+        let Some(plan) = tx.row(WORK, args![run.as_str()]).await? else { return Ok(None) };
+        let mut work = Work {
+            run: run.clone(),
+            plan: plan.text(0)?.into(),
+            image: ImageRef { repository: plan.text(1)?, tag: plan.text(2)? },
+            entrypoint: from_json(&plan, 3)?,
+            args: from_json(&plan, 4)?,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            log: None,
+            resources: from_json::<Resources>(&plan, 5)?,
+            on_node: from_json::<OnNode>(&plan, 6)?,
+            service_account: plan.text(7)?,
+        };
+        for row in tx.rows(WORK_INPUTS, args![run.as_str()]).await? {
+            work.inputs.push(Mount { path: row.text(0)?, volume: Volume::from_stored(row.text(1)?) });
+        }
+        for row in tx.rows(WORK_OUTPUTS, args![run.as_str()]).await? {
+            let volume = Volume::from_stored(row.text(1)?);
+            if row.text(2)? == "log" {
+                work.log = Some(volume);
+            } else {
+                work.outputs.push(Mount { path: row.text(0)?, volume });
+            }
+        }
+        tx.commit().await?;
+        Ok(Some(work))
+    }
+
+    /// Settles a claim; false when it was lost meanwhile (taken over, or the status was changed by a user).
+    /// If it was the status, the claim is given back and the Run can be claimed anew at once.
+    pub async fn settle(&self, claim: &Claim, settle: &Settle, now: Timestamp) -> Result<bool> {
+        whole!("settling a Run", self.try_settle(claim, settle, now))
+    }
+
+    async fn try_settle(&self, claim: &Claim, settle: &Settle, now: Timestamp) -> Db<bool> {
+        let mut tx = self.db.begin().await?;
+        let columns = args![
+            claim.run.as_str(),
+            claim.owner.as_str(),
+            claim.attempt,
+            claim.status.as_str(),
+            settle.status.as_str(),
+            now.micros(),
+            settle.due.micros(),
+            settle.exit.as_ref().map(|exit| i64::from(exit.code)),
+            settle.exit.as_ref().map(|exit| exit.message.as_str()),
+            settle.reason.as_deref(),
+            settle.image_digest.as_deref(),
+        ];
+        let settled = tx.exec(SETTLE, columns).await? > 0;
+        if !settled {
+            release(&mut tx, claim).await?;
+        }
+        tx.commit().await?;
+        Ok(settled)
+    }
+
+    /// Gives a claim back after an error: counted, shown as the reason, due later. If a user changed the
+    /// status meanwhile, only the claim is given back.
+    pub async fn give_back(&self, claim: &Claim, due: Timestamp, error: &str) -> Result<()> {
+        whole!("giving a Run back", self.try_give_back(claim, due, error))
+    }
+
+    async fn try_give_back(&self, claim: &Claim, due: Timestamp, error: &str) -> Db<()> {
+        let mut tx = self.db.begin().await?;
+        let (run, owner, status) = (claim.run.as_str(), claim.owner.as_str(), claim.status.as_str());
+        if tx.exec(GIVE_BACK, args![run, owner, claim.attempt, status, error, due.micros()]).await? == 0 {
+            release(&mut tx, claim).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Ends a claimed Run (`completing` becomes `done`, `aborting` becomes `failed`) with what its outputs
+    /// and log are, stamps and nominates them; false when the claim was lost.
+    pub async fn finish(
+        &self,
+        claim: &Claim,
+        sealed: &[(DataId, Sealed)],
+        message: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool> {
+        whole!("finishing a Run", self.try_finish(claim, sealed, message, now))
+    }
+
+    async fn try_finish(
+        &self,
+        claim: &Claim,
+        sealed: &[(DataId, Sealed)],
+        message: Option<&str>,
+        now: Timestamp,
+    ) -> Db<bool> {
+        let status = match claim.status {
+            RunStatus::Completing => RunStatus::Done,
+            RunStatus::Aborting => RunStatus::Failed,
+            _ => return Ok(false),
+        };
+        let done = status == RunStatus::Done;
+        let run = claim.run.as_str();
+        let mut tx = self.db.begin().await?;
+        tx.gate(Gate::Data).await?;
+        let (owner, from) = (claim.owner.as_str(), claim.status.as_str());
+        let columns = args![run, owner, claim.attempt, from, status.as_str(), now.micros(), message];
+        if tx.exec(END, columns).await? == 0 {
+            release(&mut tx, claim).await?;
+            tx.commit().await?;
+            return Ok(false);
+        }
+        let outputs = tx.rows(END_OUTPUTS, args![run, i64::from(done), now.millis()]).await?;
+        for (data, sealed) in sealed {
+            let (entries, bytes) = (stored_size(sealed.entries), stored_size(sealed.bytes));
+            tx.exec(SEAL, args![data.as_str(), run, &sealed.digest, entries, bytes]).await?;
+        }
+        if done {
+            for row in outputs {
+                nominate_data(&mut tx, &row.text(0)?.into()).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Output Data of a Run, the log included, with their volumes.
+    pub async fn outputs(&self, run: &RunId) -> Result<Vec<(DataId, Volume)>> {
+        whole!("reading the outputs of a Run", self.try_outputs(run))
+    }
+
+    async fn try_outputs(&self, run: &RunId) -> Db<Vec<(DataId, Volume)>> {
+        let rows = self.db.rows(OUTPUTS, args![run.as_str()]).await?;
+        rows.iter().map(|row| Ok((row.text(0)?.into(), Volume::from_stored(row.text(1)?)))).collect()
+    }
+
+    /// Puts a started Run back to `waiting` as if it had never started, when the server stops; false when
+    /// it is not `ready`, `starting` or `running`.
+    pub async fn put_back(&self, run: &RunId, now: Timestamp) -> Result<bool> {
+        Ok(self.change("putting a Run back", BACK_TO_WAITING, args![run.as_str(), now.micros()]).await? > 0)
+    }
+
+    /// Makes a Run due now, whatever back-off it had.
+    pub async fn hasten(&self, run: &RunId, now: Timestamp) -> Result<()> {
+        self.change("hastening a Run", HASTEN, args![run.as_str(), now.micros()]).await.map(drop)
+    }
+
+    /// Makes the `limit` longest waiting `ready` Runs due now that would be due within a minute.
+    pub async fn hasten_ready(&self, now: Timestamp, limit: u32) -> Result<()> {
+        let soon = now.micros().saturating_add(SOON);
+        let args = args![now.micros(), soon, i64::from(limit)];
+        self.change("hastening waiting Runs", HASTEN_READY, args).await.map(drop)
+    }
+
+    /// At the start of the only server process of this database: drops all leases and makes all Runs under
+    /// way due now.
+    pub async fn take_over(&self, now: Timestamp) -> Result<()> {
+        self.change("taking over Runs", TAKE_OVER, args![now.micros()]).await.map(drop)
+    }
+
+    /// When the next claimable Run of these statuses is due, if any.
+    pub async fn next_due(&self, statuses: &[RunStatus]) -> Result<Option<Timestamp>> {
+        whole!("looking when a Run is due", self.try_next_due(statuses))
+    }
+
+    async fn try_next_due(&self, statuses: &[RunStatus]) -> Db<Option<Timestamp>> {
+        let statuses = list(statuses.iter().map(|status| status.as_str()));
+        let row = self.db.row(NEXT_DUE, args![&statuses]).await?;
+        Ok(row.map(|row| row.opt_int(0)).transpose()?.flatten().map(Timestamp::from_micros))
+    }
+}
+
+/// Gives the lease back of a claim that is good for nothing else.
+async fn release(tx: &mut Tx, claim: &Claim) -> Db<u64> {
+    tx.exec(RELEASE, args![claim.run.as_str(), claim.owner.as_str(), claim.attempt]).await
+}

@@ -1,0 +1,245 @@
+//! Tests that need the statements themselves: how databases go about the hot ones, and what the store
+//! counts on in both.
+
+use super::engine::{Row, Value, args, batch, list};
+use super::test_postgres as postgres;
+use super::{Projected, Registered, Store, Upload, claims, data, nominations, runs, tags};
+use crate::engine::{Sealed, Volume};
+use knit_api::id::DataId;
+use knit_api::tag::{Tag, TagChange, UserTag};
+use std::path::Path;
+
+async fn sqlite(folder: &Path) -> Store {
+    Store::open_sqlite(&folder.join("state.db")).await.unwrap()
+}
+
+async fn postgres() -> Option<Store> {
+    Some(Store::open_postgres(&postgres::new_database().await?).await.unwrap())
+}
+
+async fn on_both(story: impl AsyncFn(Store)) {
+    let folder = tempfile::tempdir().unwrap();
+    story(sqlite(folder.path()).await).await;
+    if let Some(store) = postgres().await {
+        story(store).await;
+    }
+}
+
+#[tokio::test]
+async fn parameters_go_by_number_not_by_place() {
+    on_both(async |store| {
+        let sql = "select cast($3 as text) || cast($1 as text), $2 + 1, cast($1 as text) from json_each($4) j";
+        let rows = store.db.rows(sql, args!["b", 41, "a", "[[\"x\"], [\"y\"]]"]).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[1].text(0).unwrap().as_str(), rows[1].int(1).unwrap()), ("ab", 42));
+        assert_eq!(rows[1].text(2).unwrap(), "b");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batches_read_alike_whatever_their_texts_hold() {
+    on_both(async |store| {
+        let odd = ["", "null", "1e3", "\"q\"", "back\\slash", "\\u0000", "\u{1}\n\t", "日本\u{1f600}", "[1]", "nul\0"];
+        let rows = odd.iter().map(|text| [*text, "second"]);
+        let sql = "select j.value ->> 0, j.value ->> 1, cast($1 as text) from json_each($2) j";
+        let rows = store.db.rows(sql, args!["as \0 it is", &batch(rows)]).await.unwrap();
+        let read: Vec<String> = rows.iter().map(|row| row.text(0).unwrap()).collect();
+        assert_eq!(read[..9], odd[..9]);
+        assert_eq!(read[9], "nul\u{fffd}");
+        assert!(rows.iter().all(|row| row.text(1).unwrap() == "second"));
+        assert!(rows.iter().all(|row| row.text(2).unwrap() == "as \u{fffd} it is"));
+        assert!(store.db.rows("select 1 from json_each($1) j", args![&list([""; 0])]).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_of_all_widths_and_nothing_at_all_are_read_alike() {
+    on_both(async |store| {
+        let sql = "select active, count(*), min(cast(null as bigint)), max($1), max($2) from plan group by active";
+        let row = store.db.row(sql, args![i64::MIN, i64::MAX]).await.unwrap().unwrap();
+        assert_eq!((row.int(0).unwrap(), row.int(1).unwrap()), (1, 2));
+        assert_eq!(row.opt_int(2).unwrap(), None);
+        assert!(row.int(2).is_err());
+        assert_eq!((row.int(3).unwrap(), row.int(4).unwrap()), (i64::MIN, i64::MAX));
+        let sql = "select exit_code, exit_message, lease_owner from run \
+                   union all select want_tags, path, anchor_tag from mount";
+        let row = store.db.row(sql, &[]).await.unwrap().unwrap();
+        assert_eq!((row.opt_int(0).unwrap(), row.opt_text(2).unwrap()), (Some(0), None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_read_cannot_write_and_a_dropped_transaction_is_undone() {
+    on_both(async |store| {
+        let insert = "insert into garbage (volume, since) values ('v', 0)";
+        let mut reading = store.db.begin_reading().await.unwrap();
+        assert!(reading.exec(insert, &[]).await.is_err());
+        drop(reading);
+        let mut dropped = store.db.begin().await.unwrap();
+        dropped.exec(insert, &[]).await.unwrap();
+        drop(dropped);
+        let mut kept = store.db.begin().await.unwrap();
+        kept.exec(insert, &[]).await.unwrap();
+        kept.commit().await.unwrap();
+        assert_eq!(store.garbage(9).await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_embedded_database_is_as_safe_as_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite(folder.path()).await;
+    for (pragma, value) in [("foreign_keys", 1), ("synchronous", 2)] {
+        let sql: &'static str = format!("pragma {pragma}").leak();
+        let mut tx = store.db.begin().await.unwrap();
+        assert_eq!(tx.row(sql, &[]).await.unwrap().unwrap().int(0).unwrap(), value, "{pragma}");
+    }
+    assert_eq!(store.db.row("pragma journal_mode", &[]).await.unwrap().unwrap().text(0).unwrap(), "wal");
+}
+
+#[tokio::test]
+async fn a_nomination_under_way_keeps_its_spark_from_a_projector_that_takes_an_older_one() {
+    // Only where two may write at once.
+    let Some(store) = postgres().await else { return };
+    let tag = Tag::new("a", "b");
+    let json = br#"{"image":"train:v1","inputs":[{"path":"/in","tags":["a:b"]}]}"#;
+    let spec = crate::rules::plan::check(knit_api::json::from_slice(json).unwrap()).unwrap();
+    let Registered::New(plan) = store.register_plan(&spec).await.unwrap() else { panic!("it is new") };
+    let data = DataId::new("d");
+    let sealed = Sealed { digest: "0".to_owned(), entries: 0, bytes: 0, left_out: Vec::new() };
+    let upload = Upload { volume: Volume::of(&data), data: data.clone(), sealed, tags: vec![tag.clone()] };
+    let now = crate::clock::now();
+    store.add_upload(&upload, now).await.unwrap();
+    let remove = TagChange { remove: vec![UserTag(tag.clone())], ..TagChange::default() };
+    assert!(store.change_tags(&data, &remove).await.unwrap());
+
+    let mut retag = store.db.begin().await.unwrap();
+    retag.exec(tags::ATTACH, args!["d", list([tags::id(&tag)])]).await.unwrap();
+    nominations::refresh_data(&mut retag, &data).await.unwrap();
+    let before = store.project(&plan, now).await.unwrap();
+    assert_eq!(before, Projected { made: 0, more: false }, "the older spark has lost its nomination");
+    retag.commit().await.unwrap();
+    assert_eq!(store.plans_to_project().await.unwrap(), std::slice::from_ref(&plan));
+    assert_eq!(store.project(&plan, now).await.unwrap(), Projected { made: 1, more: false });
+}
+
+/// 60 000 Data with two tags each, 4000 Plans of two inputs, 60 000 Runs: enough that no database takes a
+/// table for so small that it may as well be read whole.
+const FILL: &[&str] = &[
+    "insert into tag (id, key, value) select 't' || n, 'key' || (n % 50), 'value' || n from {12000}",
+    "insert into plan (id, digest, active, image_repository, image_tag) \
+     select 'p' || n, 'p' || n, 1, 'image' || n, 'v1' from {4000}",
+    "insert into mount (id, plan_id, kind, ord, path, want_tags, anchor_tag) \
+     select 'm' || n, 'p' || (n / 3), case when n % 3 = 2 then 'output' else 'input' end, n % 3, '/in', \
+       case when n % 3 = 2 then 0 else 1 end, case when n % 3 = 2 then null else 't' || n end from {12000}",
+    "insert into mount_tag (mount_id, tag_id) select 'm' || n, 't' || n from {12000}",
+    "insert into run (id, plan_id, signature, status, updated_at, due_at) \
+     select 'r' || n, 'p' || (n % 4000), 's' || n, case when n % 100 = 0 then 'waiting' else 'done' end, n, n \
+     from {60000}",
+    "insert into data (id, run_id, mount_id, volume, ready, made_at) \
+     select 'd' || n, 'r' || n, 'm' || ((n % 4000) * 3 + 2), 'v' || n, 1, n from {60000}",
+    "insert into data_tag (tag_id, data_id) select 't' || (n % 12000), 'd' || (n / 2) from {120000}",
+    "insert into run_input (run_id, mount_id, data_id) \
+     select 'r' || n, 'm' || ((n % 4000) * 3), 'd' || (n / 2) from {60000}",
+    "insert into nomination (mount_id, data_id) select 'm' || ((n % 4000) * 3), 'd' || n from {60000}",
+    "insert into spark (mount_id, data_id, lit) select 'm' || ((n % 4000) * 3), 'd' || n, 'l' from {60000}",
+    "analyze",
+];
+
+async fn fill(store: &Store) {
+    let mut tx = store.db.begin().await.unwrap();
+    for sql in FILL {
+        let numbers = sql.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("0", |(count, _)| count);
+        let series = tx.choose(
+            format!(
+                "(with recursive c(n) as (select 0 union all select n + 1 from c where n + 1 < {numbers}) \
+                 select n from c) c"
+            ),
+            format!("generate_series(0, {numbers} - 1) c(n)"),
+        );
+        tx.script(sql.replace(&format!("{{{numbers}}}"), &series)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}
+
+/// How the database goes about a statement: PostgreSQL without regard to the parameters, as it may from
+/// the sixth time on.
+async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
+    let (types, literals): (Vec<&str>, Vec<String>) = args
+        .iter()
+        .map(|value| match value {
+            Value::Int(number) => ("bigint", number.map_or("null".to_owned(), |number| format!("({number})::bigint"))),
+            Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
+        })
+        .unzip();
+    let mut tx = store.db.begin().await.unwrap();
+    let prepare = format!(
+        "set local plan_cache_mode = force_generic_plan; deallocate all; prepare q ({}) as {sql}",
+        types.join(", ")
+    );
+    tx.script(tx.choose(String::new(), prepare)).await.unwrap();
+    let execute = format!("explain execute q ({})", literals.join(", "));
+    let explain: &'static str = tx.choose(format!("explain query plan {sql}"), execute).leak();
+    let (args, column) = tx.choose((args, 3), (&[], 0));
+    let text = |row: &Row| row.text(column).unwrap();
+    tx.rows(explain, args).await.unwrap().iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// Tables that a plan reads from end to end.
+fn read_whole(plan: &str) -> Vec<&str> {
+    let steps = plan.lines().map(str::trim_start);
+    steps
+        .filter_map(|line| {
+            let table = match line.split_once("Seq Scan on ") {
+                Some((_, table)) => table,
+                None => line.strip_prefix("SCAN ").filter(|step| !step.contains("USING"))?,
+            };
+            let table = table.split(' ').next()?;
+            // Aliases of parameters, and of what was computed before.
+            (!["j", "x", "c", "s", "CONSTANT"].contains(&table) && !table.starts_with('(')).then_some(table)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn hot_statements_go_by_indexes_on_both() {
+    let tag = tags::id(&Tag::new("a", "b"));
+    let (one, two) = (list(["d1"]), list(["t1", "t2"]));
+    let (statuses, all) = (list(["waiting"]), list(["done", "failed"]));
+    let combinations: &'static str = crate::rules::projection::missing_combinations(2, 0).leak();
+    let (early, late) = (0, i64::MAX);
+    let statements: [(&str, Vec<Value<'_>>); 15] = [
+        (nominations::NOMINATE_DATA, args!["d1"].to_vec()),
+        (nominations::WITHDRAW_DATA, args!["d1"].to_vec()),
+        (nominations::NOMINATE_INPUT, args!["m1"].to_vec()),
+        (combinations, args!["p1", 500, "m3", "m4", &one].to_vec()),
+        (data::FIND_BY_TAG, args![early, late, &all, &two, &tag].to_vec()),
+        (data::FIND_BY_TIME, args![early, late, &all, &two, 59_000, 59_100].to_vec()),
+        (runs::FIND_BY_OUTPUT, args!["[]", "[]", &one, "[]", early, late].to_vec()),
+        (runs::FIND_BY_INPUT, args!["[]", &one, "[]", "[]", early, late].to_vec()),
+        (runs::FIND_BY_PLAN, args![list(["p1"]), "[]", "[]", "[]", early, late].to_vec()),
+        (runs::FIND_BY_STATUS, args!["[]", "[]", "[]", &statuses, early, late].to_vec()),
+        (claims::CANDIDATES, args!["waiting", late, 10].to_vec()),
+        (claims::NEXT_DUE, args![&statuses].to_vec()),
+        (runs::QUIET, args!["p1"].to_vec()),
+        (data::DOWNSTREAMS, args![&one].to_vec()),
+        (data::NOMINATIONS, args![&one].to_vec()),
+    ];
+    on_both(async |store| {
+        fill(&store).await;
+        for (sql, args) in &statements {
+            let plan = explain(&store, sql, args).await;
+            let mut whole = read_whole(&plan);
+            // For very many Data of a time, reading all Runs once is no worse than looking each one up.
+            whole.retain(|table| (*sql, *table) != (data::FIND_BY_TIME, "run"));
+            assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
+        }
+        let plan = explain(&store, "select * from run where exit_code = $1", args![1]).await;
+        assert_eq!(read_whole(&plan), ["run"], "this test can see it:\n{plan}");
+    })
+    .await;
+}

@@ -1,0 +1,60 @@
+//! Brings a database to the schema that this program knows: numbered files, forward only, each in a
+//! transaction of its own.
+
+use super::engine::{Database, Db, DbError, Tx, args};
+use super::{Result, StoreError};
+
+/// The files. Versions 1 to 3 were Knitfab's.
+const MIGRATIONS: &[(i64, &str)] = &[(4, include_str!("../../migrations/0004.sql"))];
+const KNITFAB: std::ops::RangeInclusive<i64> = 1..=3;
+/// What PostgreSQL needs before the first file.
+const POSTGRES_FIRST: &str = include_str!("../../migrations/postgres.sql");
+
+const MAKE_VERSION: &str = "create table if not exists schema_version (version bigint not null)";
+const VERSION: &str = "select coalesce(max(version), 0) from schema_version";
+const FORGET_VERSION: &str = "delete from schema_version";
+const SET_VERSION: &str = "insert into schema_version (version) values ($1)";
+
+/// Applies what is missing. Refuses a database that is newer than this program.
+pub(super) async fn migrate(db: &Database) -> Result<()> {
+    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    let mut changed = false;
+    for (version, text) in MIGRATIONS {
+        let found = apply(db, *version, text).await.map_err(|error| error.during("migrating the database"))?;
+        if found > known {
+            return Err(StoreError::TooNew { found, known });
+        }
+        changed |= found < *version;
+    }
+    if changed {
+        analyze(db).await.map_err(|error| error.during("analyzing the database"))?;
+    }
+    Ok(())
+}
+
+/// Applies one file unless it was applied before; the version that was found.
+async fn apply(db: &Database, version: i64, text: &str) -> Db<i64> {
+    let mut tx = db.begin().await?;
+    tx.lock_migrations().await?;
+    tx.exec(MAKE_VERSION, &[]).await?;
+    let found = tx.row(VERSION, &[]).await?.map_or(Ok(0), |row| row.int(0))?;
+    if KNITFAB.contains(&found) {
+        let cause = format!("it is a database of Knitfab (schema version {found}): give Knit a database of its own");
+        return Err(DbError::other(cause));
+    }
+    if found < version {
+        let first = tx.choose("", POSTGRES_FIRST);
+        tx.script(format!("{first}{}", text.replace("{wr}", tx.choose("without rowid", "")))).await?;
+        tx.exec(FORGET_VERSION, &[]).await?;
+        tx.exec(SET_VERSION, args![version]).await?;
+        tx.commit().await?;
+    }
+    Ok(found)
+}
+
+/// Without figures about its tables a database chooses bad ways through them.
+async fn analyze(db: &Database) -> Db<()> {
+    let mut tx: Tx = db.begin().await?;
+    tx.script("analyze".to_owned()).await?;
+    tx.commit().await
+}

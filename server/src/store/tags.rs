@@ -1,0 +1,96 @@
+//! Tags as rows: known by the digest of their key and value.
+
+use super::engine::{Db, Tx, args, batch, list};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use knit_api::tag::Tag;
+use std::collections::BTreeMap;
+
+/// Sorted, so that two transactions that bring the same new tags cannot wait for each other.
+const INTERN: &str = "insert into tag (id, key, value) \
+    select j.value ->> 0, j.value ->> 1, j.value ->> 2 from json_each($1) j where true order by 1 \
+    on conflict do nothing";
+/// How often each of these tags is on Data, counted no further than [`USES_COUNTED`].
+const USES: &str = "select j.value ->> 0, \
+    (select count(*) from (select 1 from data_tag dt where dt.tag_id = j.value ->> 0 limit 5000) x) \
+    from json_each($1) j";
+pub(super) const ATTACH: &str = "insert into data_tag (tag_id, data_id) \
+    select j.value ->> 0, cast($1 as text) from json_each($2) j where true order by 1 on conflict do nothing";
+pub(super) const DETACH: &str =
+    "delete from data_tag where data_id = $1 and tag_id in (select j.value ->> 0 from json_each($2) j)";
+pub(super) const DETACH_KEYS: &str = "delete from data_tag where data_id = $1 and exists \
+    (select 1 from tag t where t.id = data_tag.tag_id and t.key in (select j.value ->> 0 from json_each($2) j))";
+
+/// A set of tags, each under the id of its row, in the order of these ids.
+#[derive(Debug, Default)]
+pub(super) struct TagRows<'a>(BTreeMap<String, &'a Tag>);
+
+impl<'a> FromIterator<&'a Tag> for TagRows<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a Tag>>(tags: I) -> Self {
+        Self(tags.into_iter().map(|tag| (id(tag), tag)).collect())
+    }
+}
+
+impl<'a> TagRows<'a> {
+    /// All tags of several sets.
+    pub(super) fn merged<'b>(sets: impl IntoIterator<Item = &'b Self>) -> Self
+    where
+        'a: 'b,
+    {
+        Self(sets.into_iter().flat_map(|set| set.0.iter().map(|(id, tag)| (id.clone(), *tag))).collect())
+    }
+
+    /// The ids, as a parameter.
+    pub(super) fn ids(&self) -> String {
+        list(self.0.keys())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Makes sure that all these tags have rows. The first statement of its transaction.
+    pub(super) async fn intern(&self, tx: &mut Tx) -> Db<()> {
+        if !self.is_empty() {
+            let rows = batch(self.0.iter().map(|(id, tag)| [id.as_str(), tag.key.as_str(), tag.value.as_str()]));
+            tx.exec(INTERN, args![&rows]).await?;
+        }
+        Ok(())
+    }
+
+    /// How often each is on Data; counting stops at 5000.
+    pub(super) async fn uses(&self, tx: &mut Tx) -> Db<BTreeMap<String, i64>> {
+        if self.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        tx.rows(USES, args![&self.ids()]).await?.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect()
+    }
+}
+
+/// The id of a tag's row: 128 bits of BLAKE3 over key, NUL and value, as 22 characters. No tag holds a
+/// NUL, so no two tags share that text.
+pub(super) fn id(tag: &Tag) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(tag.key.as_bytes()).update(&[0]).update(tag.value.as_bytes());
+    URL_SAFE_NO_PAD.encode(&hasher.finalize().as_bytes()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_tag_tells_where_its_key_ends() {
+        assert_eq!(id(&Tag::new("a", "b")).len(), 22);
+        assert_ne!(id(&Tag::new("a", "bc")), id(&Tag::new("ab", "c")));
+        assert_eq!(id(&Tag::new("a", "b")), id(&Tag::new("a", "b")));
+    }
+}

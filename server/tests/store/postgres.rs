@@ -1,0 +1,84 @@
+//! A PostgreSQL server of the tests' own: in a temporary folder, as an unprivileged user, on a socket in
+//! that folder. One server for each test process, one database for each test.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A new, empty database: its URL. None, after one loud line, where PostgreSQL is not installed.
+pub(crate) async fn new_database() -> Option<String> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let server = SERVER.as_ref()?;
+    let name = format!("knit{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&server.url("postgres")).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(format!("create database {name}"));
+    sqlx::raw_sql(sql).execute(&mut admin).await.unwrap();
+    Some(server.url(&name))
+}
+
+static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
+    let server = Server::start();
+    if server.is_none() {
+        let line = "\nPostgreSQL IS NOT INSTALLED: the store is tested on SQLite alone (apt-get install postgresql)\n";
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+    }
+    server
+});
+
+struct Server {
+    folder: PathBuf,
+    /// Holds the server's life line: when this process ends, however it does, the pipe to its keeper
+    /// closes, and the keeper stops the server and removes the folder.
+    _keeper: Child,
+}
+
+const KEEPER: &str = r#"
+trap '' INT
+"$0/initdb" -D "$1/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 &&
+"$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
+    -o "-h '' -k '$1' -c fsync=off -c max_connections=400 -c shared_buffers=64MB" >"$1/start.log" 2>&1 &&
+echo ready && cat >/dev/null
+"$0/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
+rm -rf "$1"
+"#;
+
+impl Server {
+    fn start() -> Option<Self> {
+        let programs = programs()?;
+        let folder = tempfile::Builder::new().prefix("knit-pg").tempdir_in("/tmp").unwrap().keep();
+        let mut command = if is_root() {
+            // PostgreSQL refuses to run as root.
+            assert!(Command::new("chown").arg("postgres").arg(&folder).status().unwrap().success());
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
+            command
+        } else {
+            Command::new("sh")
+        };
+        command.args(["-c", KEEPER]).arg(programs).arg(&folder).current_dir("/");
+        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n", "PostgreSQL does not start");
+        Some(Self { folder, _keeper: keeper })
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
+    }
+}
+
+/// The folder of the newest version's programs, as Debian has them.
+fn programs() -> Option<PathBuf> {
+    let version = |folder: &Path| folder.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let folders = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    folders.filter(|folder| folder.join("postgres").exists()).max_by_key(|folder| version(folder))
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout == b"0\n"
+}

@@ -1,0 +1,49 @@
+//! What this machine can: a story that needs more is skipped with one loud line, which `tests/run` counts.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Needs the rights of root.
+pub const ROOT: &str = "root";
+/// Needs Debian's static busybox, of which the images of the stories are made.
+pub const BUSYBOX: &str = "busybox";
+
+/// True when this machine has everything that is named: [`ROOT`], or a program on PATH. Otherwise says
+/// on stderr, past the capture of the test's output, which story is skipped and why.
+pub fn able(needs: &[&str]) -> bool {
+    let missing: Vec<&str> = needs.iter().copied().filter(|need| !has(need)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let story = std::thread::current().name().unwrap_or("a story").to_owned();
+    // A stderr that is gone is no reason to fail.
+    let _ = writeln!(std::io::stderr().lock(), "SKIPPED {story}: this machine lacks {}", missing.join(", "));
+    false
+}
+
+fn has(need: &str) -> bool {
+    if need == ROOT { rustix::process::geteuid().is_root() } else { find(need).is_some() }
+}
+
+/// A program on PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// True when stories are to run whole (`tests/run --long`), not shortened.
+pub fn long() -> bool {
+    std::env::var_os("KNIT_TESTS_LONG").is_some_and(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_apart_from_what_is_there() {
+        assert!(able(&["sh"]));
+        assert!(!has("a-program-that-nobody-has"));
+        assert!(find("sh").is_some());
+    }
+}
