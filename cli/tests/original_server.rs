@@ -7,8 +7,8 @@ use fake::{Answer, Fake, Home, Request, chunked, data, json};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use serde_json::{Value, json as value};
 use md5::Digest as _;
+use serde_json::{Value, json as value};
 use std::io::Write as _;
 use std::sync::Mutex;
 
@@ -289,4 +289,14 @@ fn the_end_of_a_run_is_asked_for_when_there_is_no_signal() {
     let home = Home::of(&server.api_root(), None);
     let ended = home.knit(&["run", "wait", "r1", "-o", "name"]);
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "r1\n"), "{ended:?}");
+}
+
+#[test]
+fn what_is_no_archive_is_refused_at_once_although_more_is_promised() {
+    let (_server, home) = pulled_from(|| {
+        Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthis is not gzip at all".to_vec())
+    });
+    let ended = home.knit(&["data", "pull", "-x", "d1", "out"]);
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    assert_eq!(home.names("out"), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! A server for tests that says exactly the bytes it is told to say, and remembers what it was asked;
 //! and a home folder in which the real program runs.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
