@@ -70,17 +70,19 @@ pub fn environment(pid: i32) -> Vec<u8> {
 /// Shims whose installation is `dir`.
 pub fn shims(dir: &Path) -> Vec<Process> {
     let dir = dir.display().to_string();
-    all(|pid| {
-        let words = arguments(pid);
-        words.get(1).is_some_and(|role| role == "shim") && (names(&words, &dir) || uses(pid, &dir))
-    })
+    all(|pid| is_shim(pid) && (names(&arguments(pid), &dir) || uses(pid, &dir)))
+}
+
+fn is_shim(pid: i32) -> bool {
+    arguments(pid).get(1).is_some_and(|role| role == "shim")
 }
 
 /// Processes inside containers whose installation is `dir`: they see its folders in a mount namespace that is not ours.
 pub fn contained(dir: &Path) -> Vec<Process> {
     let dir = dir.display().to_string();
     let ours = std::fs::read_link("/proc/self/ns/mnt").ok();
-    all(|pid| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() != ours && mounts_name(pid, &dir))
+    let elsewhere = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok() != ours;
+    all(|pid| elsewhere(pid) && !is_shim(pid) && mounts_name(pid, &dir))
 }
 
 fn names(words: &[String], dir: &str) -> bool {

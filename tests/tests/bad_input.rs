@@ -72,7 +72,7 @@ fn plans_that_cannot_be_meant() {
         (with("inputs", json!([point("/in/a", &["no colon"])])), vec!["no colon"]),
         (with("outputs", json!([point("/out", &["knit#id:x"])])), vec!["knit#id"]),
         (with("resources", json!({"memory": "much"})), vec!["much", "line"]),
-        (with("resources", json!({"cpu": "-1"})), vec!["-1"]),
+        (with("resources", json!({"cpu": "-1"})), vec!["cpu"]),
         (with("image", json!("UPPER/case:v1")), vec!["UPPER/case"]),
         (with("image", json!(format!("a/b@sha256:{}", "0".repeat(64)))), vec!["digest"]),
         ("image: [\n".to_owned(), vec!["line"]),
