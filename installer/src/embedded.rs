@@ -290,6 +290,13 @@ mod tests {
         Place { _dir: dir, folder, knitd }
     }
 
+    impl Drop for Place {
+        fn drop(&mut self) {
+            // A test that fails leaves no process behind.
+            let _ = down(&self.folder, None);
+        }
+    }
+
     impl Place {
         fn up(&self, wanted: Wanted) -> Result<Up, Problem> {
             up(&self.folder, &Caller::find(), &wanted, Some(&self.knitd))
