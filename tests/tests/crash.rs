@@ -169,10 +169,13 @@ fn random_kills_lose_no_run_and_make_none_twice() {
 
     // Held while the server is down, so that a push that failed is repeated when there is a server again.
     let down = Mutex::new(());
+    // Pushes are handed out kill by kill, so that there is work under way up to the last one.
+    let (hand_out, pushes_to_do) = std::sync::mpsc::channel();
     let acknowledged: BTreeSet<String> = std::thread::scope(|scope| {
-        let pusher = scope.spawn(|| {
+        let (world, down) = (&world, &down);
+        let pusher = scope.spawn(move || {
             let mut acknowledged = BTreeSet::new();
-            for number in 0..pushes {
+            for number in pushes_to_do {
                 let folder = world.folder(&format!("n{number}"), &[("n", number.to_string().as_bytes())]);
                 loop {
                     let pushed = world.try_push(&folder, &["stage:0"]);
@@ -186,13 +189,17 @@ fn random_kills_lose_no_run_and_make_none_twice() {
             }
             acknowledged
         });
-        for _ in 0..kills {
+        for kill in 0..kills {
+            for number in pushes * kill / kills..pushes * (kill + 1) / kills {
+                hand_out.send(number).expect("the pusher takes all");
+            }
             // A moment that nobody has chosen.
             std::thread::sleep(Duration::from_millis(chance.below(400)));
             let held = down.lock();
             world.crash_and_restart();
             drop(held);
         }
+        drop(hand_out);
         pusher.join().expect("the pusher does not panic")
     });
 
