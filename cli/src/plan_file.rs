@@ -127,8 +127,10 @@ pub fn parse(text: &str) -> Result<PlanSpec, YamlError> {
     let mut places = Places::default();
     let inputs = points(file.inputs.map(|inputs| inputs.value), &mut places, Side::Input)?;
     let outputs = points(file.outputs, &mut places, Side::Output)?;
+    let mut annotations = each(file.annotations)?;
+    annotations.sort();
     Ok(PlanSpec {
-        annotations: each(file.annotations)?,
+        annotations,
         image: read::<ImageRef>(&file.image)?,
         entrypoint: file.entrypoint.unwrap_or_default(),
         args: file.args.unwrap_or_default(),

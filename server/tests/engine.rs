@@ -1,6 +1,9 @@
 //! The embedded engine with real containers: what a worker sees, what it may do, how its end is told,
 //! and that nothing of it is left. Needs root and Debian's busybox-static; says so and passes without.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use knit_api::id::{PlanId, RunId};
@@ -12,8 +15,12 @@ use knit_server::engine::local::volumes::Volumes;
 use knit_server::engine::local::{ImageSource, LocalEngine, WorkerSettings};
 use knit_server::engine::{Engine, EngineEvent, Mount, Observation, Started, Volume, Work};
 use knit_server::settings::{Layout, WorkerNetwork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::PidfdFlags;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,7 +167,7 @@ impl World {
                 return seen;
             }
             // Only against hanging forever when an event is missing.
-            tokio::time::timeout(Duration::from_secs(120), events.recv()).await.expect("an event comes").unwrap();
+            tokio::time::timeout(Duration::from_mins(2), events.recv()).await.expect("an event comes").unwrap();
         }
     }
 
@@ -206,7 +213,7 @@ impl World {
     }
 
     fn shim(&self, run: &str) -> Option<i32> {
-        pid_of(&format!("shim {}", self.worker_folder(run).display()))
+        pid_of(&format!("shim {} ", self.worker_folder(run).display()))
     }
 
     /// No folder, mount, control group or process of this worker.
@@ -239,6 +246,23 @@ impl World {
     }
 }
 
+/// A handle on a process.
+fn process(pid: i32) -> OwnedFd {
+    rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
+}
+
+/// Waits for the end of a process.
+fn until_gone(process: &OwnedFd) {
+    let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
+    assert_eq!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)), Ok(1), "it goes on");
+}
+
+/// Whether the file system here can show files as another user's: tmpfs learnt it late.
+fn maps_owners(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::statfs(path).unwrap().f_type as u64 != TMPFS
+}
+
 /// The process whose command line contains these words, if there is one.
 fn pid_of(words: &str) -> Option<i32> {
     fs::read_dir("/proc").unwrap().find_map(|entry| {
@@ -251,6 +275,24 @@ fn pid_of(words: &str) -> Option<i32> {
 
 fn kill_process(pid: i32) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_machine_that_cannot_run_containers_says_what_is_missing() {
+    if cannot_run("a_machine_that_cannot_run_containers") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let knitd = folder.path().join("knitd");
+    fs::copy(env!("CARGO_BIN_EXE_knitd"), &knitd).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let try_as = |user: u32| {
+        let answer = std::process::Command::new(&knitd).args(["shim", "--try"]).arg(folder.path()).uid(user).output();
+        String::from_utf8(answer.unwrap().stdout).unwrap()
+    };
+    assert_eq!(try_as(0), "");
+    let said = try_as(65534);
+    assert!(said.starts_with("root: ") && said.lines().count() == 1, "{said}");
 }
 
 container_test! {
@@ -281,7 +323,7 @@ container_test! {
     async fn the_surroundings_are_the_images_and_what_every_program_expects() {
         let world = World::with(|image| image.working_dir = "/work/here".to_owned());
         let script = "pwd; echo $GREETING $HOME; hostname; stat -c %a /tmp /dev/shm; echo $PATH; cat /etc/hosts; \
-                      ls -l /proc/self/fd/0 | grep -c /dev/null; yes | head -n 1; cat /proc/1/comm";
+                      ls -l /proc/self/fd/0 | grep -c /dev/null; yes | head -n 1; cat /proc/1/comm; true";
         let (exit, log) = world.run(script).await;
         assert_eq!(exit.code, 0, "{exit:?} {log}");
         let lines: Vec<&str> = log.lines().collect();
@@ -299,7 +341,9 @@ container_test! {
         let work = world.script("run", script);
         let (_, input) = world.volume("run-in");
         fs::write(input.join("a"), "readable\n").unwrap();
-        fs::set_permissions(&input, fs::Permissions::from_mode(0o700)).unwrap();
+        for (path, mode) in [(input.clone(), 0o700), (input.join("a"), if maps_owners(&input) { 0o600 } else { 0o644 })] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
         let (exit, log) = world.run_work(work).await;
         assert_eq!(exit.code, 0, "{exit:?} {log}");
         let expected = "uid=1000(ann) gid=1001(ann) groups=2000(data)\n/home/ann\nreadable\nagain\n";
@@ -491,7 +535,7 @@ container_test! {
         world.start(&world.script("polite", polite)).await;
         let mut log = world.follow("polite").await;
         assert_eq!(log.next().await.unwrap().unwrap(), "ready\n");
-        world.engine().remove_worker(&RunId::new("polite"), Duration::from_secs(600)).await.unwrap();
+        world.engine().remove_worker(&RunId::new("polite"), Duration::from_mins(10)).await.unwrap();
         assert_eq!(log.next().await.unwrap().unwrap(), "bye\n");
         assert!(log.next().await.is_none());
         world.nothing_is_left("polite");
@@ -503,7 +547,7 @@ container_test! {
         ] {
             world.start(&world.script(run, script)).await;
             assert_eq!(world.follow(run).await.next().await.unwrap().unwrap(), "ready\n");
-            let grace = if run == "plain" { Duration::from_secs(600) } else { Duration::from_millis(300) };
+            let grace = if run == "plain" { Duration::from_mins(10) } else { Duration::from_millis(300) };
             world.engine().remove_worker(&RunId::new(run), grace).await.unwrap();
             world.nothing_is_left(run);
             assert_eq!(world.engine().observe(&RunId::new(run)).await.unwrap(), Observation::Absent);
@@ -529,44 +573,66 @@ container_test! {
     }
 }
 
-container_test! {
-    async fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_accepted() {
-        let mut world = World::new();
-        let waits = "echo before; while [ ! -e /in/go ]; do sleep 0.05; done; echo after; exit 5";
-        world.start(&world.script("runs", waits)).await;
-        world.start(&world.script("ends", "exit 6")).await;
-        assert_eq!(world.until_ended("ends").await.code, 6);
-        world.until_running("runs").await;
-        // What a server that was killed leaves: a worker it had only accepted, one it was about to
-        // accept, and one whose shim ended unobserved.
-        let accepted = world.script("accepted", "echo fresh; exit 8");
-        fs::create_dir(world.worker_folder("accepted")).unwrap();
-        fs::write(world.worker_folder("accepted").join("work.json"), serde_json::to_vec(&accepted).unwrap()).unwrap();
-        fs::create_dir(world.worker_folder(".new-half")).unwrap();
-        let lost = world.script("lost", "true");
-        fs::create_dir(world.worker_folder("lost")).unwrap();
-        fs::write(world.worker_folder("lost").join("work.json"), serde_json::to_vec(&lost).unwrap()).unwrap();
-        fs::write(world.worker_folder("lost").join("lock"), "").unwrap();
-
+#[test]
+fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_accepted() {
+    if cannot_run("a_new_server_takes_up") {
+        return;
+    }
+    // With its runtime, all that the first server knew and waited for is gone.
+    let server = tokio::runtime::Runtime::new().unwrap();
+    let mut world = server.block_on(async { World::new() });
+    server.block_on(leave_workers(&world));
+    world.engine = None;
+    server.shutdown_timeout(Duration::from_mins(1));
+    // No server sees this: the container must not outlive its shim all the same.
+    let container = process(pid_of("sleep 4343").unwrap());
+    kill_process(world.shim("orphan").unwrap());
+    until_gone(&container);
+    let server = tokio::runtime::Runtime::new().unwrap();
+    server.block_on(async {
         world.open();
-        assert_eq!(world.until_ended("ends").await.code, 6);
-        assert_eq!(world.until_ended("lost").await.code, 254);
-        assert_eq!(world.until_ended("accepted").await.code, 8);
-        assert_eq!(world.log("accepted"), "fresh\n");
-        world.until_running("runs").await;
-        let seen = world.engine().observe(&RunId::new("runs")).await.unwrap();
-        assert_eq!(seen, Observation::Running { image_digest: DIGEST.to_owned() });
-        let mut log = world.follow("runs").await;
-        assert_eq!(log.next().await.unwrap().unwrap(), "before\n");
-        fs::write(world.volume("runs-in").1.join("go"), "").unwrap();
-        assert_eq!(world.until_ended("runs").await.code, 5);
-        assert_eq!(log.next().await.unwrap().unwrap(), "after\n");
-        assert!(log.next().await.is_none());
-        assert!(!world.worker_folder(".new-half").exists());
-        for run in ["runs", "ends", "lost", "accepted"] {
-            world.engine().remove_worker(&RunId::new(run), Duration::ZERO).await.unwrap();
-            world.nothing_is_left(run);
-        }
+        find_workers(&world).await;
+    });
+}
+
+/// What a server that was killed leaves: a worker that runs, one that ended and is not removed, one it
+/// had only accepted, one it was about to accept, and one whose shim vanished unobserved.
+async fn leave_workers(world: &World) {
+    let waits = "echo before; while [ ! -e /in/go ]; do sleep 0.05; done; echo after; exit 5";
+    world.start(&world.script("runs", waits)).await;
+    world.start(&world.script("ends", "exit 6")).await;
+    assert_eq!(world.until_ended("ends").await.code, 6);
+    world.until_running("runs").await;
+    world.start(&world.script("orphan", "echo ready; exec sleep 4343")).await;
+    assert_eq!(world.follow("orphan").await.next().await.unwrap().unwrap(), "ready\n");
+    for (run, script) in [("accepted", "echo fresh; exit 8"), ("lost", "true")] {
+        let folder = world.worker_folder(run);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("work.json"), serde_json::to_vec(&world.script(run, script)).unwrap()).unwrap();
+    }
+    fs::write(world.worker_folder("lost").join("lock"), "").unwrap();
+    fs::create_dir(world.worker_folder(".new-half")).unwrap();
+}
+
+async fn find_workers(world: &World) {
+    assert_eq!(world.until_ended("ends").await.code, 6);
+    assert_eq!(world.until_ended("lost").await.code, 254);
+    assert_eq!(world.until_ended("orphan").await.code, 254);
+    assert_eq!(world.until_ended("accepted").await.code, 8);
+    assert_eq!(world.log("accepted"), "fresh\n");
+    world.until_running("runs").await;
+    let seen = world.engine().observe(&RunId::new("runs")).await.unwrap();
+    assert_eq!(seen, Observation::Running { image_digest: DIGEST.to_owned() });
+    let mut log = world.follow("runs").await;
+    assert_eq!(log.next().await.unwrap().unwrap(), "before\n");
+    fs::write(world.volume("runs-in").1.join("go"), "").unwrap();
+    assert_eq!(world.until_ended("runs").await.code, 5);
+    assert_eq!(log.next().await.unwrap().unwrap(), "after\n");
+    assert!(log.next().await.is_none());
+    assert!(!world.worker_folder(".new-half").exists());
+    for run in ["runs", "ends", "lost", "orphan", "accepted"] {
+        world.engine().remove_worker(&RunId::new(run), Duration::ZERO).await.unwrap();
+        world.nothing_is_left(run);
     }
 }
 

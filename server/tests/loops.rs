@@ -33,8 +33,12 @@ async fn push(server: &Server, tag: &str) -> DataId {
 }
 
 async fn plan(server: &Server, input: &str, output: &str) -> PlanId {
+    plan_of(server, "train:v1", input, output).await
+}
+
+async fn plan_of(server: &Server, image: &str, input: &str, output: &str) -> PlanId {
     let spec = json!({
-        "image": "train:v1",
+        "image": image,
         "inputs": [{"path": "/in", "tags": [input]}],
         "outputs": [{"path": "/out", "tags": [output]}],
         "log": {"tags": ["type:log"]},
@@ -222,6 +226,40 @@ async fn a_run_without_room_says_so_and_starts_when_room_is_freed() {
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_small_run_passes_a_large_one_that_the_freed_room_is_too_small_for() {
+    let Working { server, loops: _loops } = Working::start().await;
+    server.engine.state().room = 2;
+    server.engine.state().places.insert("large".to_owned(), 2);
+    let small = plan(&server, "for:small", "by:small").await;
+    let large = plan_of(&server, "large:v1", "for:large", "by:large").await;
+    for _ in 0..2 {
+        push(&server, "for:small").await;
+    }
+    let held = until(&server, "two Runs with workers", async || {
+        let all = runs(&server, &small).await;
+        (all.len() == 2 && all.iter().all(|run| status(run) == RunStatus::Starting)).then_some(all)
+    })
+    .await;
+    let waits = |run: &Run| run.reason.as_deref() == Some("all cpus are taken");
+    push(&server, "for:large").await;
+    until(&server, "a large Run that waits", async || runs(&server, &large).await.into_iter().find(waits)).await;
+    push(&server, "for:small").await;
+    let behind =
+        until(&server, "a small Run that waits", async || runs(&server, &small).await.into_iter().find(waits)).await;
+
+    server.engine.end(&held[0].summary.id, 0, "");
+    until(&server, "the start of the small Run", async || {
+        let run = server.app.store.run(&behind.summary.id).await.unwrap()?;
+        (status(&run) == RunStatus::Starting).then_some(())
+    })
+    .await;
+    assert_eq!(status(&runs(&server, &large).await[0]), RunStatus::Ready);
+    server.engine.end(&held[1].summary.id, 0, "");
+    server.engine.end(&behind.summary.id, 0, "");
+    until_status(&server, &large, RunStatus::Starting).await;
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ fn random_kills_lose_no_run_and_make_none_twice() {
     // Held while the server is down, so that a push that failed is repeated when there is a server again.
     let down = Mutex::new(());
     // Pushes are handed out kill by kill, so that there is work under way up to the last one.
-    let (hand_out, pushes_to_do) = std::sync::mpsc::channel();
+    let (hand_out, pushes_to_do) = std::sync::mpsc::channel::<usize>();
     let acknowledged: BTreeSet<String> = std::thread::scope(|scope| {
         let (world, down) = (&world, &down);
         let pusher = scope.spawn(move || {

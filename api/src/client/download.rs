@@ -155,7 +155,12 @@ async fn receive(
     let mut md5 = (form == Form::TarGz).then(Md5::new);
     let mut trailers = HeaderMap::new();
     loop {
-        match body.frame().await {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            // The reader has seen enough, for instance that this is no archive.
+            () = sender.closed() => return Ok(Received::NotTaken),
+        };
+        match frame {
             None => break,
             Some(Err(e)) => {
                 let error = ClientError::from_network(client.root(), &e);

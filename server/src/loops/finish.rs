@@ -3,6 +3,7 @@
 
 use super::Trouble;
 use super::driver::Duty;
+use super::run::Hints;
 use crate::app::App;
 use crate::clock;
 use crate::engine::{EngineError, Observation, Sealed};
@@ -12,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use knit_api::id::{DataId, RunId};
 use knit_api::run::RunStatus;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -21,7 +23,10 @@ const LONGEST_MESSAGE: usize = 1000;
 /// Outputs of one Run that are sealed at one time.
 const SEALS: usize = 4;
 
-pub(super) struct Finish(pub(super) App);
+pub(super) struct Finish {
+    app: App,
+    hints: Arc<Hints>,
+}
 
 #[async_trait]
 impl Duty for Finish {
@@ -35,7 +40,7 @@ impl Duty for Finish {
     }
 
     async fn act(&self, claim: &Claim) -> Result<(), Trouble> {
-        let Self(app) = self;
+        let app = &self.app;
         let sealed = match app.engine.observe(&claim.run).await? {
             // Its processes are gone and nothing is written any more: both at once.
             Observation::Absent | Observation::Ended { .. } => {
@@ -57,17 +62,27 @@ impl Duty for Finish {
         app.wake.changed();
         Ok(())
     }
+
+    /// Signs of a worker that is gone are for nobody.
+    async fn let_go(&self, run: &RunId) -> Result<(), Trouble> {
+        self.hints.take(run);
+        Ok(())
+    }
 }
 
 impl Finish {
+    pub(super) fn new(app: App, hints: Arc<Hints>) -> Self {
+        Self { app, hints }
+    }
+
     async fn remove_worker(&self, run: &RunId, grace: Duration) -> Result<(), Trouble> {
-        let Self(app) = self;
+        let app = &self.app;
         Ok(app.engine.remove_worker(run, grace).await?)
     }
 
     /// Also what a failed Run has written is kept and sealed: that is what one looks into then.
     async fn seal_outputs(&self, claim: &Claim) -> Result<Vec<(DataId, Sealed)>, Trouble> {
-        let Self(app) = self;
+        let app = &self.app;
         let outputs = app.store.outputs(&claim.run).await?;
         let sealed = stream::iter(outputs).map(|(data, volume)| async move {
             match app.engine.seal(&volume).await {

@@ -60,8 +60,8 @@ impl Loops {
         all.spawn(project::project(app.clone()));
         all.spawn(driver::drive(app.clone(), Arc::clone(&hands), initialize::Initialize(app.clone())));
         all.spawn(run::listen(app.clone(), events, Arc::clone(&hands), Arc::clone(&hints)));
-        all.spawn(driver::drive(app.clone(), Arc::clone(&hands), run::Follow::new(app.clone(), hints)));
-        all.spawn(driver::drive(app.clone(), Arc::clone(&hands), finish::Finish(app.clone())));
+        all.spawn(driver::drive(app.clone(), Arc::clone(&hands), run::Follow::new(app.clone(), Arc::clone(&hints))));
+        all.spawn(driver::drive(app.clone(), Arc::clone(&hands), finish::Finish::new(app.clone(), hints)));
         all.spawn(collect::collect(app.clone()));
         all.spawn(housekeep::housekeep(app.clone(), hands, strays));
         Ok(Self(all))

@@ -17,7 +17,7 @@ use knit_api::id::RunId;
 use knit_api::run::{Exit, RunStatus};
 use knit_api::time::Timestamp;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,14 +29,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const NO_ROOM: Duration = Duration::from_secs(30);
 /// When to ask again for what is larger than this machine: it may have grown meanwhile.
 const NEVER_FITS: Duration = Duration::from_hours(1);
-/// How many Runs may try their luck when room was freed.
+/// How many Runs try their luck when room was freed and the one that has waited longest is too large for it.
 const CANDIDATES: u32 = 8;
 
 /// Signs of the engine that no look has taken into account yet.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     workers: Mutex<HashSet<RunId>>,
+    /// Counts the signs of freed room.
     rooms: AtomicU64,
+    /// Some Run was told that there is no room for it: others may be waiting.
+    crowded: AtomicBool,
+    /// Room was freed, and no Run has taken any of it yet.
+    unfilled: AtomicBool,
 }
 
 impl Hints {
@@ -45,7 +50,7 @@ impl Hints {
     }
 
     /// True when there was a sign; it is taken.
-    fn take(&self, run: &RunId) -> bool {
+    pub(super) fn take(&self, run: &RunId) -> bool {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(run)
     }
 
@@ -62,7 +67,7 @@ pub(super) async fn listen(app: App, mut events: UnboundedReceiver<EngineEvent>,
             event = events.recv() => event,
         };
         let Some(event) = event else { return };
-        let (workers, room) = sort(event, &mut events);
+        let (workers, freed) = sort(event, &mut events);
         for run in workers {
             hints.note(&run);
             // A Run in hand is hastened by whoever lets it go.
@@ -70,9 +75,10 @@ pub(super) async fn listen(app: App, mut events: UnboundedReceiver<EngineEvent>,
                 report(&run, hasten(&app, &hints, &run).await);
             }
         }
-        if room {
+        if freed > 0 {
             hints.rooms.fetch_add(1, Ordering::SeqCst);
-            if let Err(error) = app.store.hasten_ready(clock::now(), CANDIDATES).await {
+            hints.unfilled.store(true, Ordering::SeqCst);
+            if let Err(error) = app.store.hasten_ready(clock::now(), freed).await {
                 tracing::error!(r#loop = "run", %error, "Runs that wait for room look for it only later");
             }
         }
@@ -80,20 +86,20 @@ pub(super) async fn listen(app: App, mut events: UnboundedReceiver<EngineEvent>,
     }
 }
 
-/// All events there are, each Run once.
-fn sort(first: EngineEvent, events: &mut UnboundedReceiver<EngineEvent>) -> (HashSet<RunId>, bool) {
-    let (mut workers, mut room) = (HashSet::new(), false);
+/// All events there are: each Run once, and how often room was freed.
+fn sort(first: EngineEvent, events: &mut UnboundedReceiver<EngineEvent>) -> (HashSet<RunId>, u32) {
+    let (mut workers, mut freed) = (HashSet::new(), 0);
     let mut next = Some(first);
     while let Some(event) = next {
         match event {
             EngineEvent::Worker(run) => {
                 workers.insert(run);
             }
-            EngineEvent::Room => room = true,
+            EngineEvent::Room => freed += 1,
         }
         next = events.try_recv().ok();
     }
-    (workers, room)
+    (workers, freed)
 }
 
 fn report(run: &RunId, outcome: Result<(), Trouble>) {
@@ -166,6 +172,8 @@ impl Follow {
             Started::NoRoom { reason } => {
                 // Room that was freed while this Run asked gave its sign before anyone waited for it.
                 let missed = self.hints.rooms() != rooms;
+                self.pass_on().await?;
+                tracing::debug!(r#loop = "run", run = %claim.run, reason, "a Run waits for room");
                 let due = if missed { clock::now() } else { clock::after(NO_ROOM) };
                 self.stay_ready(claim, due, reason).await?;
                 if missed {
@@ -173,8 +181,32 @@ impl Follow {
                 }
                 Ok(())
             }
-            Started::NeverFits { reason } => self.stay_ready(claim, clock::after(NEVER_FITS), reason).await,
+            Started::NeverFits { reason } => {
+                tracing::warn!(r#loop = "run", run = %claim.run, reason, "a Run cannot start here as it is");
+                self.stay_ready(claim, clock::after(NEVER_FITS), reason).await
+            }
         }
+    }
+
+    /// There is room, but this Run is too large for it: smaller ones behind it may try. Once for each time
+    /// that room was freed, or a long queue would be tried in vain each time.
+    async fn pass_on(&self) -> Result<(), Trouble> {
+        self.hints.crowded.store(true, Ordering::SeqCst);
+        if self.hints.unfilled.swap(false, Ordering::SeqCst) {
+            self.app.store.hasten_ready(clock::now(), CANDIDATES).await?;
+            self.app.wake.run.notify_one();
+        }
+        Ok(())
+    }
+
+    /// This Run has taken room. If others wait for some, there may be more of it: the next one tries.
+    async fn call_next(&self) -> Result<(), Trouble> {
+        self.hints.unfilled.store(false, Ordering::SeqCst);
+        if self.hints.crowded.load(Ordering::SeqCst) {
+            self.app.store.hasten_ready(clock::now(), 1).await?;
+            self.app.wake.run.notify_one();
+        }
+        Ok(())
     }
 
     async fn accepted(&self, claim: &Claim, work: &Work) -> Result<(), Trouble> {
@@ -190,11 +222,10 @@ impl Follow {
             // gone before anything else is done with the Run.
             self.app.engine.remove_worker(&work.run, Duration::ZERO).await?;
         }
-        Ok(())
+        self.call_next().await
     }
 
     async fn stay_ready(&self, claim: &Claim, due: Timestamp, reason: String) -> Result<(), Trouble> {
-        tracing::info!(r#loop = "run", run = %claim.run, reason, "a Run waits");
         let ready = Settle { status: RunStatus::Ready, exit: None, due, reason: Some(reason), image_digest: None };
         self.settle(claim, ready).await.map(|_| ())
     }

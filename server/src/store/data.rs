@@ -70,7 +70,8 @@ const RARE: i64 = 500;
 
 const TAGS: &str = "select dt.data_id, t.key, t.value from json_each($1) j \
     join data_tag dt on dt.data_id = j.value ->> 0 join tag t on t.id = dt.tag_id";
-pub(super) const DOWNSTREAMS: &str = "select i.data_id, i.mount_id, r.id, r.status, r.updated_at, r.exit_code, r.exit_message, \
+pub(super) const DOWNSTREAMS: &str = "select i.data_id, i.mount_id, \
+      r.id, r.status, r.updated_at, r.exit_code, r.exit_message, \
       r.plan_id \
     from json_each($1) j join run_input i on i.data_id = j.value ->> 0 join run r on r.id = i.run_id \
     join mount m on m.id = i.mount_id \

@@ -155,7 +155,10 @@ async fn fill(store: &Store) {
     for sql in FILL {
         let numbers = sql.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("0", |(count, _)| count);
         let series = tx.choose(
-            format!("(with recursive c(n) as (select 0 union all select n + 1 from c where n + 1 < {numbers}) select n from c) c"),
+            format!(
+                "(with recursive c(n) as (select 0 union all select n + 1 from c where n + 1 < {numbers}) \
+                 select n from c) c"
+            ),
             format!("generate_series(0, {numbers} - 1) c(n)"),
         );
         tx.script(sql.replace(&format!("{{{numbers}}}"), &series)).await.unwrap();

@@ -49,7 +49,8 @@ pub(super) const FIND_BY_OUTPUT: &str = concat!(
 pub(super) const FIND_BY_INPUT: &str = concat!(
     "select ",
     found!(),
-    " from run r where r.id in (select i.run_id from json_each($2) j join run_input i on i.data_id = j.value ->> 0) and ",
+    " from run r where r.id in (select i.run_id from json_each($2) j \
+       join run_input i on i.data_id = j.value ->> 0) and ",
     fits!("r.updated_at + 0")
 );
 pub(super) const FIND_BY_PLAN: &str = concat!(

@@ -39,8 +39,10 @@ pub(crate) struct State {
     pub(crate) started: Vec<Work>,
     /// Graces with which workers were removed, in order.
     pub(crate) removed: Vec<(RunId, Duration)>,
-    /// Most workers at one time; 0 for any number.
+    /// Places for workers; 0 for any number.
     pub(crate) room: usize,
+    /// How many places a worker of an image takes when it is not one.
+    pub(crate) places: BTreeMap<String, usize>,
     /// With this code every worker ends as soon as it starts.
     pub(crate) ends_at_once: Option<u8>,
     /// What `start` answers instead.
@@ -200,7 +202,10 @@ impl Engine for FakeEngine {
         if state.workers.contains_key(&work.run) {
             return Ok(Started::Accepted);
         }
-        if state.room > 0 && state.workers.len() >= state.room {
+        let place = |image: &str| state.places.get(image).copied().unwrap_or(1);
+        let alive = state.started.iter().filter(|one| state.workers.contains_key(&one.run));
+        let taken: usize = alive.map(|one| place(&one.image.repository)).sum();
+        if state.room > 0 && taken + place(&work.image.repository) > state.room {
             return Ok(Started::NoRoom { reason: "all cpus are taken".to_owned() });
         }
         state.started.push(work.clone());

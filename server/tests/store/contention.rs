@@ -116,11 +116,13 @@ async fn drive(world: &World, store: &Store, shared: &Shared, owner: &str, chanc
 const WRONG: &[(&str, &str)] = &[
     (
         "a match without its nomination",
-        "select count(*) from (select mount_id, data_id from matching except select mount_id, data_id from nomination) x",
+        "select count(*) from (select mount_id, data_id from matching \
+         except select mount_id, data_id from nomination) x",
     ),
     (
         "a nomination without its match",
-        "select count(*) from (select mount_id, data_id from nomination except select mount_id, data_id from matching) x",
+        "select count(*) from (select mount_id, data_id from nomination \
+         except select mount_id, data_id from matching) x",
     ),
     (
         "two Runs of one combination",

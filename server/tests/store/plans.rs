@@ -146,7 +146,8 @@ on_both! {
     }
 
     async fn plans_are_found_by_activity_image_and_tags_of_one_mountpoint(world: World) {
-        let one = world.apply(&simple("reg.io:5000/a/train:v1", &[&["a:1", "b:1"], &["c:1"]], &[&["o:1", "p:1"]])).await;
+        let inputs: [&[&str]; 2] = [&["a:1", "b:1"], &["c:1"]];
+        let one = world.apply(&simple("reg.io:5000/a/train:v1", &inputs, &[&["o:1", "p:1"]])).await;
         let mut inactive = simple("train:v2", &[&["a:1", "knit#id:x"]], &[&["o:1"], &["p:1"]]);
         inactive.active = Some(false);
         inactive.log = Some(knit_api::plan::LogPoint { tags: vec![Tag::new("l", "1")] });

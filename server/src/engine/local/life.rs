@@ -296,14 +296,12 @@ impl Shared {
                 Err(cause) => tracing::error!(%run, %cause, "reading how a worker ended"),
             }
             // Ours may have found that a shim of an earlier process was already there.
-            match living_shim(folder) {
-                Some(process) => shim = Some(Shim { process, child: None }),
-                None => {
-                    let said = std::fs::read_to_string(folder.path().join(file::SHIM_ERRORS)).unwrap_or_default();
-                    tracing::error!(%run, said, "the shim vanished");
-                    return End::Lost.into();
-                }
-            }
+            let Some(process) = living_shim(folder) else {
+                let said = std::fs::read_to_string(folder.path().join(file::SHIM_ERRORS)).unwrap_or_default();
+                tracing::error!(%run, said, "the shim vanished");
+                return End::Lost.into();
+            };
+            shim = Some(Shim { process, child: None });
         }
     }
 

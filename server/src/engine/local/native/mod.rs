@@ -10,6 +10,7 @@ mod executor;
 pub mod lock;
 pub mod order;
 mod overlay;
+mod owner;
 pub mod program;
 mod record;
 pub mod requirements;

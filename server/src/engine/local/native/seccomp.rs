@@ -162,7 +162,9 @@ mod tests {
         data.extend_from_slice(&(call as u32).to_ne_bytes());
         data.extend_from_slice(&arch.to_ne_bytes());
         data.extend_from_slice(&0u64.to_ne_bytes());
-        arguments.iter().for_each(|argument| data.extend_from_slice(&argument.to_ne_bytes()));
+        for argument in arguments {
+            data.extend_from_slice(&argument.to_ne_bytes());
+        }
         let (mut at, mut accumulator) = (0usize, 0u32);
         loop {
             let step = &program[at];

@@ -10,7 +10,7 @@ use super::order::{End, Order, Outcome, file, read_json, write_json};
 use super::overlay::{MOUNTED, Root};
 use super::record::{Log, until_end};
 use super::user::{Identity, resolve};
-use super::{lock, requirements, seccomp, spec};
+use super::{lock, owner, requirements, seccomp, spec};
 use knit_api::run::exit_code;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -115,7 +115,8 @@ fn execute(order: &Order, stop: &SignalFd) -> Result<Outcome, End> {
     }
     let groups = Cgroups::discover().map_err(|cause| failed("control groups cannot be found", &cause))?;
     let (identity, working_dir) = prepare_root(order)?;
-    own_outputs(order, &identity)?;
+    give_outputs(order, &identity)?;
+    let order = &with_readable_inputs(order, &identity)?;
     let spec = spec::build(order, &identity, &working_dir)
         .map_err(|cause| failed("the container cannot be specified", &cause))?;
     spec.save("config.json").map_err(|cause| failed("the container's specification cannot be written", &cause))?;
@@ -169,32 +170,40 @@ fn resolv_conf(order: &Order) -> String {
     }
 }
 
-/// Gives the outputs to the container's user, and opens the way into the inputs for it.
-fn own_outputs(order: &Order, identity: &Identity) -> Result<(), End> {
-    let folder = |path: &Path| {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty())
-    };
+/// Gives the outputs to the container's user.
+fn give_outputs(order: &Order, identity: &Identity) -> Result<(), End> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let owner = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
     for bind in &order.outputs {
-        let give = || -> rustix::io::Result<()> {
-            let owner = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
-            rustix::fs::fchown(folder(&bind.source)?, Some(owner.0), Some(owner.1))
-        };
-        give().map_err(|cause| failed(&format!("the output {} cannot be prepared", bind.path), &cause))?;
-    }
-    for bind in &order.inputs {
-        let open = || -> rustix::io::Result<()> {
-            let folder = folder(&bind.source)?;
-            let mode = Mode::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode & 0o7777);
-            let readable = Mode::RUSR | Mode::XUSR | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-            if identity.uid != 0 && !mode.contains(readable) {
-                rustix::fs::fchmod(&folder, mode | readable)?;
-            }
-            Ok(())
-        };
-        open().map_err(|cause| failed(&format!("the input {} cannot be prepared", bind.path), &cause))?;
+        rustix::fs::open(&bind.source, flags, Mode::empty())
+            .and_then(|folder| rustix::fs::fchown(folder, Some(owner.0), Some(owner.1)))
+            .map_err(|cause| failed(&format!("the output {} cannot be prepared", bind.path), &cause))?;
     }
     Ok(())
+}
+
+/// The order with its inputs replaced by mounts that show them as the user's own, where that is needed
+/// and the file system can do it; else their owner and modes count as they are.
+fn with_readable_inputs(order: &Order, identity: &Identity) -> Result<Order, End> {
+    let here = std::env::current_dir().map_err(|cause| failed("the worker's folder is gone", &cause))?;
+    let mut order = order.clone();
+    for (number, bind) in order.inputs.iter_mut().enumerate() {
+        let target = here.join("in").join(number.to_string());
+        match owner::mount_as_own(&bind.source, &target, identity) {
+            Ok(true) => bind.source = target,
+            Ok(false) => {}
+            Err(_) => open_to_all(&bind.source)
+                .map_err(|cause| failed(&format!("the input {} cannot be prepared", bind.path), &cause))?,
+        }
+    }
+    Ok(order)
+}
+
+/// Opens the way into a folder; its own mode is no part of its identity.
+fn open_to_all(folder: &Path) -> rustix::io::Result<()> {
+    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode & 0o7777);
+    rustix::fs::fchmod(&folder, mode | Mode::from_raw_mode(0o555))
 }
 
 /// A container whose program runs.
@@ -250,7 +259,7 @@ fn build(container_end: OwnedFd, launch: Launch) -> Result<Container, Box<dyn Er
 /// Lets the prepared container go, and waits until its program has taken over.
 fn go(order: &Order, container: &mut Container, report: OwnedFd) -> Result<(i32, OwnedFd), End> {
     let prepare = |cause: &dyn Error| failed("the container cannot be started", cause);
-    let pid = container.pid().map(|pid| pid.as_raw()).ok_or_else(|| prepare(&io::Error::other("it has no process")))?;
+    let pid = container.state.pid.ok_or_else(|| prepare(&io::Error::other("it has no process")))?;
     let process = rustix::process::Pid::from_raw(pid).ok_or_else(|| prepare(&io::Error::other("it has no process")))?;
     // Its number cannot be given to another process: this one is its parent and has not waited for it.
     let init = pidfd_open(process, PidfdFlags::empty()).map_err(|cause| prepare(&cause))?;

@@ -1,0 +1,205 @@
+//! What the program does when a server refuses, vanishes, redirects or answers early, and that a token
+//! goes only where it belongs.
+
+mod fake;
+
+use fake::{Answer, Fake, Home, data, json, run};
+use serde_json::json as value;
+use std::io::{Read as _, Write as _};
+
+/// What a server of ours says of itself.
+fn ours() -> Answer {
+    json(200, &value!({"version": "0.1.0", "capabilities": ["bundle", "push-tags", "wait"]}))
+}
+
+#[test]
+fn every_kind_of_refusal_has_its_exit_code_and_is_told_in_the_servers_words() {
+    for (status, code) in [(400, 1), (401, 4), (403, 4), (404, 5), (409, 6), (500, 1), (503, 1)] {
+        let server =
+            Fake::start(move |_| json(status, &value!({"message": "reason here\nadvice here\n caused by:cause here"})));
+        let home = Home::of(&server.api_root(), None);
+        let ended = home.knit(&["plan", "show", "p1"]);
+        assert_eq!(ended.code, Some(code), "{status}: {ended:?}");
+        assert_eq!(
+            ended.stderr, "error: cannot show the Plan p1: reason here (cause here)\n  try: advice here\n",
+            "{status}"
+        );
+        assert_eq!(ended.text(), "");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_with_its_url_profile_and_what_to_do() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    let ended = home.knit(&["data", "find"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for part in ["http://127.0.0.1:1/api", "Connection refused", "knitctl status", "profile \"p\"", ".knit/profile"] {
+        assert!(ended.stderr.contains(part), "{part} is missing: {ended:?}");
+    }
+}
+
+#[test]
+fn a_server_of_another_kind_is_noticed() {
+    let server = Fake::start(|_| {
+        Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nContent-Type: text/html\r\n\r\n<html></html>".to_vec())
+    });
+    let home = Home::of(&server.api_root(), None);
+    let ended = home.knit(&["data", "find"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("does not answer as a Knit server does"), "{ended:?}");
+}
+
+#[test]
+fn words_of_a_server_cannot_steer_the_terminal() {
+    let server = Fake::start(|_| json(400, &value!({"message": "bad \u{1b}[2J"})));
+    let home = Home::of(&server.api_root(), None);
+    let ended = home.knit(&["data", "find"]);
+    assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
+}
+
+#[test]
+fn a_token_is_sent_to_its_server_and_never_behind_a_redirect() {
+    let stranger = Fake::start(|_| json(200, &value!([])));
+    let elsewhere = format!("http://{}/api/data", stranger.address);
+    let server = Fake::start(move |_| {
+        Answer::Bytes(
+            format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n")
+                .into_bytes(),
+        )
+    });
+    let home = Home::of(&server.api_root(), Some("s3cret"));
+    let ended = home.knit(&["data", "find"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(server.requests()[0].header("authorization"), Some("Bearer s3cret"));
+    for request in stranger.all_requests() {
+        assert_eq!(request.header("authorization"), None, "{request:?}");
+        assert!(!format!("{request:?}").contains("s3cret"), "{request:?}");
+    }
+    assert!(!stranger.all_requests().is_empty());
+}
+
+#[test]
+fn an_answer_that_comes_before_all_is_sent_is_the_one_that_counts() {
+    let server = Fake::start(|request| {
+        match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/api/server") => ours(),
+        _ => Answer::Early(
+            b"HTTP/1.1 413 Too Large\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 36\r\n\r\n\
+              {\"message\":\"the disk has no room.. \"}"
+                .to_vec(),
+        ),
+    }
+    });
+    let home = Home::of(&server.api_root(), None);
+    home.write("src/big", &"x".repeat(64 << 20));
+    let ended = home.knit(&["data", "push", "src"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("the disk has no room"), "{ended:?}");
+}
+
+#[test]
+fn tags_travel_with_the_bytes_to_a_server_that_takes_them() {
+    let server = Fake::start(|request| match (request.method.as_str(), request.target.as_str()) {
+        ("GET", "/api/server") => ours(),
+        ("POST", _) => json(200, &data("d1")),
+        _ => json(404, &value!({"message": "Not Found"})),
+    });
+    let home = Home::of(&server.api_root(), None);
+    home.write("src/a", "a");
+    let ended = home.knit(&["data", "push", "-t", "a:b c&d", "src"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let requests = server.requests();
+    let [push] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(push.target, "/api/data?tag=a%3Ab+c%26d");
+    assert_eq!(push.header("content-type"), Some("application/vnd.knit.bundle"));
+    assert!(push.trailers.is_empty());
+    let into = tempfile::tempdir().unwrap();
+    let unpacked = knit_api::bundle::unpack(
+        &push.body[..],
+        knit_api::bundle::Form::Bundle,
+        into.path(),
+        &knit_api::bundle::Limits::default(),
+        None,
+        &mut (),
+    );
+    assert_eq!(unpacked.unwrap().entries, 1);
+}
+
+#[test]
+fn waiting_ends_with_the_success_of_the_run_or_when_the_time_is_over() {
+    for (status, code) in [("done", 0), ("failed", 1)] {
+        let server = Fake::start(move |request| match request.target.as_str() {
+            "/api/server" => ours(),
+            _ => {
+                let mut run = run("r1", status);
+                run["exit"] = value!({"code": 3, "message": "Error"});
+                json(200, &run)
+            }
+        });
+        let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "r1"]);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert_eq!(ended.stderr.contains("exit code 3: Error"), code == 1, "{ended:?}");
+    }
+    let server = Fake::start(|request| match request.target.as_str() {
+        "/api/server" => ours(),
+        _ => json(200, &run("r1", "running")),
+    });
+    let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "r1", "--timeout", "50ms"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+}
+
+#[test]
+fn a_log_is_followed_from_before_its_beginning_and_across_a_break() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let server = Fake::start(move |request| match request.target.as_str() {
+        "/api/runs/r1/log?follow" => match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => json(503, &value!({"message": "not yet"})),
+            1 => Answer::Close(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\none\nt\r\n".to_vec()),
+            _ => fake::chunked("", b"one\ntwo\n", ""),
+        },
+        _ => json(404, &value!({"message": "Not Found"})),
+    });
+    let ended = Home::of(&server.api_root(), None).knit(&["run", "show", "--log", "--follow", "r1"]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\ntwo\n"), "{ended:?}");
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing_behind() {
+    let server = Fake::start(|request| match request.target.as_str() {
+        // The head and the beginning of an archive; then nothing more comes, though more is promised.
+        "/api/data/d1" => {
+            let mut header = tar::Header::new_gnu();
+            header.set_path("big").unwrap();
+            header.set_size(1 << 30);
+            header.set_mode(0o644);
+            header.set_mtime(0);
+            header.set_cksum();
+            let mut archive = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            archive.write_all(header.as_bytes()).unwrap();
+            archive.write_all(&[0; 100_000]).unwrap();
+            archive.flush().unwrap();
+            let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
+            bytes.extend(archive.get_ref());
+            Answer::Bytes(bytes)
+        }
+        _ => json(404, &value!({"message": "Not Found"})),
+    });
+    for arguments in [&["data", "pull", "d1", "out"][..], &["data", "pull", "-x", "d1", "out"]] {
+        let home = Home::of(&server.api_root(), None);
+        let mut child = home.command(&home.project(), arguments).spawn().unwrap();
+        // It is in the middle as soon as something stands in the folder.
+        while !home.project().join("out").is_dir() || home.names("out").is_empty() {
+            if child.try_wait().unwrap().is_some() {
+                panic!("it ended by itself: {:?}", child.wait_with_output());
+            }
+            std::thread::yield_now();
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let status = child.wait().unwrap();
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(status.code(), Some(130), "{stderr}");
+        assert_eq!(home.names("out"), Vec::<String>::new(), "{stderr}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The grammar over command lines recorded with v1.6.1: what it took is taken, what it refused is
+//! refused, and every difference stands in a column of the table.
+
+use clap::Parser as _;
+use knit_cli::args::Knit;
+
+/// Each line: what v1.6.1 did (`taken` or `usage`), what this program does, and the arguments as JSON.
+const TABLE: &str = include_str!("data/command-lines.tsv");
+
+#[test]
+fn recorded_command_lines_are_taken_or_refused_as_the_table_says() {
+    let mut wrong = Vec::new();
+    for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [_, now, arguments] = fields[..] else { panic!("{line}") };
+        let arguments: Vec<String> = serde_json::from_str(arguments).expect("arguments are JSON");
+        let outcome = Knit::try_parse_from(std::iter::once("knit".to_owned()).chain(arguments));
+        let found = if outcome.is_ok() { "taken" } else { "usage" };
+        if found != now {
+            wrong.push(format!("{found} instead of {line}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_has_rows_for_every_verb() {
+    for verb in [
+        "\"init\"",
+        "\"push\"",
+        "\"pull\"",
+        "\"lineage\"",
+        "\"apply\"",
+        "\"active\"",
+        "\"stop\"",
+        "\"retry\"",
+        "\"rm\"",
+    ] {
+        assert!(TABLE.contains(verb), "{verb}");
+    }
+}
