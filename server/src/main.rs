@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     let Role::Serve(serve) = Cli::parse().role;
     start_logging(serve.log_format);
     #[cfg(feature = "failpoints")]
-    let _scenario = fail::FailScenario::setup();
+    let _scenario = die_at_fail_points();
     match run(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,6 +96,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Arms the fail-points named in `FAILPOINTS`. Where one of them says `panic`, the process ends at that very
+/// instruction, as by SIGKILL: unwinding would clean up behind it, which a crash does not.
+#[cfg(feature = "failpoints")]
+fn die_at_fail_points() -> fail::FailScenario<'static> {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        if panic.payload_as_str().is_some_and(|words| words.starts_with("failpoint ")) {
+            std::process::abort();
+        }
+    }));
+    fail::FailScenario::setup()
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {

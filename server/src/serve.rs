@@ -97,6 +97,7 @@ fn open_engine(settings: &Settings, content: &Arc<ContentStore>) -> Result<Arc<d
 
 /// No new work, then no workers, then no requests, then no database.
 async fn stop(app: &App, loops: Loops, mut ports: JoinSet<()>, cut: CancellationToken) -> anyhow::Result<()> {
+    let app = &with_the_grace_of_this_stop(app);
     app.stopping.cancel();
     loops.ended(app.settings.grace + LAST_WORK).await;
     let stopped = loops::put_back(app).await;
@@ -110,6 +111,23 @@ async fn stop(app: &App, loops: Loops, mut ports: JoinSet<()>, cut: Cancellation
     app.store.close().await;
     tracing::info!(runs_put_back = stopped.put_back.len(), "stopped");
     Ok(())
+}
+
+/// Takes the grace from `stop.json`, which `knitctl down --grace` leaves before it asks for the end; without one,
+/// or with one that cannot be read, the grace stays what it was at the start.
+fn with_the_grace_of_this_stop(app: &App) -> App {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Stop {
+        grace_milliseconds: u64,
+    }
+    let mut app = app.clone();
+    let said = std::fs::read(app.settings.layout.root().join("stop.json")).ok();
+    if let Some(stop) = said.and_then(|text| serde_json::from_slice::<Stop>(&text).ok()) {
+        let grace = Duration::from_millis(stop.grace_milliseconds);
+        app.settings = Arc::new(Settings { grace, ..Settings::clone(&app.settings) });
+    }
+    app
 }
 
 /// Sockets that leave the machine need TLS, which this server does not speak yet.
