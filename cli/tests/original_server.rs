@@ -7,8 +7,8 @@ use fake::{Answer, Fake, Home, Request, chunked, data, json};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use serde_json::{Value, json as value};
 use md5::Digest as _;
+use serde_json::{Value, json as value};
 use std::io::Write as _;
 use std::sync::Mutex;
 
