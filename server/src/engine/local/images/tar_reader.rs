@@ -384,7 +384,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_the_tar_crate_writes_is_read_back(
-            files in prop::collection::vec(("[a-z]{1,150}(/[a-z]{1,90}){0,2}", prop::collection::vec(any::<u8>(), 0..1500)), 0..8)
+            files in prop::collection::vec(
+                ("[a-z]{1,150}(/[a-z]{1,90}){0,2}", prop::collection::vec(any::<u8>(), 0..1500)), 0..8
+            )
         ) {
             let mut builder = tar::Builder::new(Vec::new());
             for (path, content) in &files {
