@@ -89,7 +89,7 @@ async fn open(settings: Settings) -> anyhow::Result<App> {
 /// Opens the embedded engine over the images that the registry serves.
 fn open_engine(settings: &Settings, content: &Arc<ContentStore>) -> Result<Arc<dyn Engine>, OpenError> {
     let layout = &settings.layout;
-    let images = Images::new(Arc::clone(content), layout.layers());
+    let images = Images::new(Arc::clone(content), layout.layers()).with_registry(settings.registry_listen);
     let volumes = Volumes::open(layout.clone())?;
     let workers = WorkerSettings::new(settings.worker_network, settings.log_limit);
     Ok(Arc::new(LocalEngine::open(layout, Arc::new(images), volumes, workers)?))

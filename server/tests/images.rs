@@ -382,7 +382,8 @@ async fn what_is_no_container_image_is_refused_with_its_kind() {
         .unwrap();
     repository.link_blob(&digest).unwrap();
     let chart = format!(
-        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{digest}","size":2}},"layers":[]}}"#
+        r#"{{"schemaVersion":2,"layers":[],
+        "config":{{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":"{digest}","size":2}}}}"#
     );
     repository.put_manifest(chart.as_bytes(), "", Some(&"v1".parse().unwrap())).unwrap();
     let problem = local(&registry).prepare(&name("chart:v1")).await.unwrap_err().to_string();

@@ -250,7 +250,10 @@ async fn manifests_are_checked_listed_and_deleted() {
     assert_eq!(put("/v2/r/manifests/bad", index, &missing).await.status, 404);
     let signature = image.replace(
         "\"layers\"",
-        &format!(r#""artifactType":"application/sig","subject":{{"mediaType":"{oci}","digest":"{digest}","size":9}},"layers""#),
+        &format!(
+            r#""artifactType":"application/sig",
+            "subject":{{"mediaType":"{oci}","digest":"{digest}","size":9}},"layers""#
+        ),
     );
     let signed = put(&format!("/v2/r/manifests/{}", Digest::of(signature.as_bytes())), oci, &signature).await;
     assert_eq!((signed.status, signed.header("oci-subject")), (201, Some(digest.to_string().as_str())));

@@ -174,11 +174,11 @@ mod tests {
         let loose = put(&store, b"loose");
         let upload = repository.begin_upload().unwrap();
 
-        let past = SystemTime::now() - Duration::from_secs(3600);
+        let past = SystemTime::now() - Duration::from_hours(1);
         assert_eq!(store.collect(past).unwrap(), Collected::default());
         assert!(repository.manifest(&old).is_ok() && store.blob_size(&loose).unwrap().is_some());
 
-        let future = SystemTime::now() + Duration::from_secs(3600);
+        let future = SystemTime::now() + Duration::from_hours(1);
         let collected = store.collect(future).unwrap();
         assert_eq!((collected.manifests, collected.uploads, collected.blobs), (1, 1, 3));
         assert!(repository.manifest(&old).is_err() && repository.manifest(&new).is_ok());
@@ -197,7 +197,7 @@ mod tests {
         image(&store, &second, b"shared", "v1");
         assert!(first.remove_manifest(&gone).unwrap());
         assert!(first.resolve(&"v1".parse().unwrap()).is_err());
-        store.collect(SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        store.collect(SystemTime::now() + Duration::from_hours(1)).unwrap();
         assert_eq!(second.blob(&Digest::of(b"shared")).unwrap(), Some(6));
     }
 }

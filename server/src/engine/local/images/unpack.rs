@@ -345,10 +345,12 @@ mod tests {
 
     #[test]
     fn hostile_layers_are_refused_or_harmless_and_never_touch_what_is_outside() {
+        // What it tries, the entries, and whether it may be unpacked harmlessly.
+        type Case<'a> = (&'a str, &'a [(&'a str, EntryType, &'a str)], bool);
         if !is_root() {
             return;
         }
-        let cases: &[(&str, &[(&str, EntryType, &str)], bool)] = &[
+        let cases: &[Case<'_>] = &[
             ("upwards", &[("../escaped", FILE, "")], false),
             ("upwards inside", &[("a/../../escaped", FILE, "")], false),
             ("absolute", &[("/escaped", FILE, "")], true),
@@ -443,10 +445,10 @@ mod tests {
 
     #[test]
     fn compressed_layers_are_told_by_their_first_bytes_and_damage_is_found() {
+        use std::io::Write as _;
         if !is_root() {
             return;
         }
-        use std::io::Write as _;
         let plain = layer(&[("a", FILE, "")]);
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&plain).unwrap();
