@@ -1,6 +1,8 @@
 //! What the program does when a server refuses, vanishes, redirects or answers early, and that a token
 //! goes only where it belongs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its closures and samples")]
+
 mod fake;
 
 use fake::{Answer, Fake, Home, data, json, run};
@@ -128,13 +130,13 @@ fn tags_travel_with_the_bytes_to_a_server_that_takes_them() {
 #[test]
 fn waiting_ends_with_the_success_of_the_run_or_when_the_time_is_over() {
     for (status, code) in [("done", 0), ("failed", 1)] {
-        let server = Fake::start(move |request| match request.target.as_str() {
-            "/api/server" => ours(),
-            _ => {
-                let mut run = run("r1", status);
-                run["exit"] = value!({"code": 3, "message": "Error"});
-                json(200, &run)
+        let server = Fake::start(move |request| {
+            if request.target == "/api/server" {
+                return ours();
             }
+            let mut run = run("r1", status);
+            run["exit"] = value!({"code": 3, "message": "Error"});
+            json(200, &run)
         });
         let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "r1"]);
         assert_eq!(ended.code, Some(code), "{ended:?}");
@@ -176,7 +178,7 @@ fn an_interrupted_pull_leaves_nothing_behind() {
             header.set_cksum();
             let mut archive = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             archive.write_all(header.as_bytes()).unwrap();
-            archive.write_all(&[0; 100_000]).unwrap();
+            archive.write_all(&vec![0; 100_000]).unwrap();
             archive.flush().unwrap();
             let mut bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_vec();
             bytes.extend(archive.get_ref());
@@ -189,9 +191,7 @@ fn an_interrupted_pull_leaves_nothing_behind() {
         let mut child = home.command(&home.project(), arguments).spawn().unwrap();
         // It is in the middle as soon as something stands in the folder.
         while !home.project().join("out").is_dir() || home.names("out").is_empty() {
-            if child.try_wait().unwrap().is_some() {
-                panic!("it ended by itself: {:?}", child.wait_with_output());
-            }
+            assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
             std::thread::yield_now();
         }
         let pid = rustix::process::Pid::from_child(&child);

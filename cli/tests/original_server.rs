@@ -1,6 +1,8 @@
 //! The program against a server that behaves as v1.6.1 does: no `GET /server`, tar.gz both ways with an
 //! MD5 behind it, tags in a request of their own. Nothing that it does not know may ever be sent to it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its closures and samples")]
+
 mod fake;
 
 use fake::{Answer, Fake, Home, Request, chunked, data, json};
@@ -202,6 +204,9 @@ fn a_folder_that_is_there_is_replaced_only_by_force() {
     assert_eq!(std::fs::read_to_string(home.project().join("d1/a.txt")).unwrap(), "new");
 }
 
+/// A name, the bytes of the answer, whether the connection closes behind them, and the exit codes without and with -x.
+type Case = (&'static str, Vec<u8>, bool, i32, i32);
+
 #[test]
 fn whatever_is_wrong_with_a_download_nothing_of_it_stays() {
     let good = archive(&[("a.txt", "hello\n")]);
@@ -212,8 +217,6 @@ fn whatever_is_wrong_with_a_download_nothing_of_it_stays() {
     let hostile_sum = format!("x-checksum-md5: {}\r\n", md5(&hostile));
     let mut broken_off = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n".to_vec();
     broken_off.extend_from_slice(&good[..20]);
-    // The bytes of the answer, whether the connection closes behind them, and the exit codes without and with -x.
-    type Case = (&'static str, Vec<u8>, bool, i32, i32);
     let bytes = |answer| match answer {
         Answer::Bytes(bytes) => bytes,
         Answer::Close(_) | Answer::Early(_) => unreachable!("chunked answers with bytes"),
