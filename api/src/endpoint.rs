@@ -2,6 +2,7 @@
 //! the one place where server and client look them up.
 
 use crate::id::{DataId, PlanId, RunId};
+use std::fmt::Write as _;
 
 /// Prefix of all routes on a server of ours.
 pub const API: &str = "/api";
@@ -32,7 +33,7 @@ fn segment(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && text != "." && text != "..") {
             out.push(byte as char);
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
