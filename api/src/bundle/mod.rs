@@ -1,6 +1,6 @@
 //! One folder <-> one verified byte stream.
 //!
-//! [`pack`] turns a folder into a stream, [`unpack`] a stream into a folder, and [`seal`] computes
+//! [`pack()`] turns a folder into a stream, [`unpack()`] a stream into a folder, and [`seal()`] computes
 //! what is known of a folder that nobody writes to any more. All three use constant memory however
 //! large the folder is, follow no link below the root, and agree on one [`Digest`].
 //!
