@@ -201,6 +201,9 @@ pub trait Engine: Send + Sync + 'static {
     /// For the operator.
     fn status(&self) -> EngineStatus;
 
+    /// Looks, at little cost, whether work can be done now; the error says what is in the way.
+    async fn check(&self) -> Result<(), EngineError>;
+
     /// What happens from now on; only one subscriber (the run loop) is served.
     fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<EngineEvent>;
 
