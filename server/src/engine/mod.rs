@@ -7,13 +7,14 @@ use futures_util::Stream;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageRef;
 use knit_api::plan::{OnNode, Resources};
-use knit_api::run::Exit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 
 pub mod local;
+
+pub use crate::rules::lifecycle::Observation;
 
 /// Bytes in flight; an error ends them.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -120,30 +121,6 @@ pub enum Started {
     NeverFits {
         /// Which demand is larger than what there is, for a person.
         reason: String,
-    },
-}
-
-/// What can be seen of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// There is none by that name.
-    Absent,
-    /// Accepted, and its image is being fetched or its container made.
-    Preparing {
-        /// What it is busy with, for a person.
-        reason: String,
-    },
-    /// Its process runs.
-    Running {
-        /// `sha256:…` of the image's manifest.
-        image_digest: String,
-    },
-    /// Its process has ended, or will never start.
-    Ended {
-        /// How. Code 0 is success.
-        exit: Exit,
-        /// Once known.
-        image_digest: Option<String>,
     },
 }
 
