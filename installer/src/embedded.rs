@@ -280,6 +280,8 @@ pub fn look(folder: &Folder) -> Result<Look, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use knit_tests::able;
+    use knit_tests::able::ROOT;
     use std::os::unix::fs::PermissionsExt;
 
     /// A stand-in for the server that takes the lock, says it is ready, and stops with last words.
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn up_twice_then_down_twice() {
         let _alone = process::FORKING.lock();
-        if !caller::is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = place();
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn an_open_installation_cannot_be_given_the_network_later() {
         let _alone = process::FORKING.lock();
-        if !caller::is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = place();
@@ -386,7 +388,7 @@ mod tests {
     #[test]
     fn a_port_in_use_names_the_port_and_the_flag() {
         let _alone = process::FORKING.lock();
-        if !caller::is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = place();

@@ -2,7 +2,6 @@
 //! and that nothing of it is left. Needs root and Debian's busybox-static; says so and passes without.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
-#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,6 +14,8 @@ use knit_server::engine::local::volumes::Volumes;
 use knit_server::engine::local::{ImageSource, LocalEngine, WorkerSettings};
 use knit_server::engine::{Engine, EngineEvent, Mount, Observation, Started, Volume, Work};
 use knit_server::settings::{Layout, WorkerNetwork};
+use knit_tests::able;
+use knit_tests::able::ROOT;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::PidfdFlags;
 use std::fs;
@@ -33,24 +34,11 @@ const TOOLS: [&str; 28] = [
     "nc", "stat", "env", "pwd", "grep", "kill", "wc", "mkdir", "seq", "unshare", "mknod", "nproc", "ps", "chmod",
 ];
 
-/// Says why these tests cannot run here, where that is so.
-fn cannot_run(test: &str) -> bool {
-    let reason = if !rustix::process::geteuid().is_root() {
-        "not root"
-    } else if !Path::new(BUSYBOX).exists() {
-        "no /bin/busybox (Debian: busybox-static)"
-    } else {
-        return false;
-    };
-    eprintln!("SKIPPED {test}: {reason}");
-    true
-}
-
 macro_rules! container_test {
     (async fn $name:ident() $body:block) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            if cannot_run(stringify!($name)) {
+            if !able(&[ROOT, able::BUSYBOX]) {
                 return;
             }
             $body
@@ -279,7 +267,7 @@ fn kill_process(pid: i32) {
 
 #[test]
 fn a_machine_that_cannot_run_containers_says_what_is_missing() {
-    if cannot_run("a_machine_that_cannot_run_containers") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -589,7 +577,7 @@ container_test! {
 
 #[test]
 fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_accepted() {
-    if cannot_run("a_new_server_takes_up") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     // With its runtime, all that the first server knew and waited for is gone.
