@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::quantity::Quantity;
+use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
 use std::io::{IsTerminal, Write};
@@ -12,8 +13,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// The server of Knit.
 #[derive(Debug, Parser)]
@@ -58,7 +61,11 @@ struct Serve {
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
     log_limit: u64,
 
-    /// Form of the server's own log, on stderr. What it tells is chosen by KNITD_LOG (such as `debug`).
+    /// The server's own log, in place of stderr: at 10 MiB it is put aside as FILE.1, that one as FILE.2.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// Form of the server's own log. What it tells is chosen by KNITD_LOG (such as `debug`).
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
@@ -90,10 +97,9 @@ fn main() -> ExitCode {
     if let Err(refused) = serve.check() {
         refused.exit();
     }
-    start_logging(serve.log_format);
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match run(serve) {
+    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {error:#}");
@@ -189,13 +195,21 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
-fn start_logging(format: LogFormat) {
+fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("KNITD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let (writer, colour) = match file {
+        Some(path) => {
+            let file = LogFile::open(path).with_context(|| format!("opening the log {}", path.display()))?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+        None => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_ansi(colour).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
+    Ok(())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
