@@ -126,7 +126,10 @@ async fn many_callers_share_the_work_and_a_restart_keeps_it() {
     assert_eq!(again.prepare(&name("x1:v1")).await.unwrap(), prepared[0]);
     assert_eq!(std::fs::metadata(&prepared[0].layers[0]).unwrap().ino(), inode);
 
-    let future = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
+    let hour = std::time::Duration::from_hours(1);
+    let past = std::time::SystemTime::now() - hour;
+    assert_eq!(again.remove_unused(&std::collections::HashSet::new(), past).unwrap(), 0);
+    let future = std::time::SystemTime::now() + hour;
     let in_use = [prepared[0].layers[0].clone()].into();
     assert_eq!(again.remove_unused(&in_use, future).unwrap(), 1);
     assert!(prepared[0].layers[0].exists() && !prepared[0].layers[1].exists());
