@@ -38,6 +38,26 @@ fn a_server_that_is_not_there_is_told_with_its_url_profile_and_what_to_do() {
     for part in ["http://127.0.0.1:1/api", "Connection refused", "knitctl status", "profile \"p\"", ".knit/profile"] {
         assert!(ended.stderr.contains(part), "{part} is missing: {ended:?}");
     }
+    assert!(!ended.stderr.contains("os error"), "{ended:?}");
+}
+
+#[test]
+fn a_source_of_an_image_that_is_not_there_is_a_failure_and_no_wrong_command_line() {
+    let server = Fake::start(|_| {
+        json(
+            200,
+            &value!({"version": "0.1.0", "capabilities": [], "registry": {"host": "127.0.0.1:1", "insecure": true}}),
+        )
+    });
+    let home = Home::of(&server.api_root(), None);
+    let packed = home.knit(&["image", "pack", "nowhere", "a/b:c", "--entrypoint", "/x"]);
+    assert_eq!(
+        (packed.code, packed.stderr.as_str()),
+        (Some(1), "error: cannot pack nowhere: it cannot be read as a folder: No such file or directory\n")
+    );
+    let pushed = home.knit(&["image", "push", "nowhere", "a/b:c"]);
+    let words = "cannot push nowhere as a/b:c: nowhere cannot be read as an image: No such file or directory";
+    assert_eq!((pushed.code, pushed.stderr), (Some(1), format!("error: {words}\n")));
 }
 
 #[test]
