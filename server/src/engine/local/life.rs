@@ -15,6 +15,7 @@ use super::{ImageSource, admission};
 use crate::engine::{EngineError, EngineEvent, Mount, Observation, Work};
 use crate::settings::WorkerNetwork;
 use knit_api::id::RunId;
+use knit_api::problem::in_words;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{HashMap, HashSet};
@@ -222,7 +223,7 @@ impl Shared {
             match self.images.prepare(&work.image).await {
                 Err(problem @ ImageProblem::Unreachable { .. }) if attempt < ATTEMPTS => {
                     tracing::warn!(run = %work.run, attempt, %problem, "fetching an image");
-                    let reason = format!("{problem}; attempt {attempt} of {ATTEMPTS}");
+                    let reason = format!("{}; attempt {attempt} of {ATTEMPTS}", in_words(&problem.to_string()));
                     self.show(&work.run, worker, Observation::Preparing { reason });
                     tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
                     attempt += 1;
