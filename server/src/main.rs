@@ -3,6 +3,7 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
@@ -92,7 +93,7 @@ fn main() -> ExitCode {
     match run(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "knitd: {error:#}");
+            let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
