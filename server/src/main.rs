@@ -2,7 +2,8 @@
 //! each container and is nothing a person calls.
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::serve::{self, Listening};
@@ -87,6 +88,9 @@ fn main() -> ExitCode {
         return knit_server::engine::local::native::shim::main();
     }
     let Role::Serve(serve) = Cli::parse().role;
+    if let Err(refused) = serve.check() {
+        refused.exit();
+    }
     start_logging(serve.log_format);
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
@@ -132,6 +136,18 @@ fn run(serve: Serve) -> anyhow::Result<()> {
 }
 
 impl Serve {
+    /// Refuses what the grammar cannot: flags that each are fine and together are not.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.access.no_auth && self.worker_network == WorkerNetwork::Host {
+            return Err(Cli::command().error(
+                ErrorKind::ArgumentConflict,
+                "--no-auth and --worker-network host exclude each other: any container could reach the API and \
+                 start further ones; use --token-file FILE, or --worker-network none",
+            ));
+        }
+        Ok(())
+    }
+
     fn settings(self) -> anyhow::Result<Settings> {
         let root = std::path::absolute(&self.dir).with_context(|| format!("--dir {}", self.dir.display()))?;
         Ok(Settings {
@@ -196,7 +212,6 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -210,6 +225,20 @@ mod tests {
         assert!(parse(&["--token-file", "t"]).is_ok());
         assert!(parse(&[]).is_err());
         assert!(parse(&["--no-auth", "--token-file", "t"]).is_err());
+    }
+
+    #[test]
+    fn containers_on_the_network_need_a_token_on_the_api() {
+        let check = |args: &[&str]| {
+            let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
+            let Role::Serve(serve) = line.role;
+            serve.check()
+        };
+        let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("--token-file"), "{refused}");
+        assert!(check(&["--no-auth"]).is_ok());
+        assert!(check(&["--token-file", "t", "--worker-network", "host"]).is_ok());
     }
 
     #[test]

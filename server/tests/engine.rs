@@ -308,6 +308,17 @@ fn a_machine_that_cannot_run_containers_says_what_is_missing() {
 }
 
 container_test! {
+    async fn an_engine_that_cannot_keep_workers_says_so() {
+        let world = World::new();
+        world.engine().check().await.unwrap();
+        let folder = world.layout.workers();
+        fs::rename(&folder, folder.with_extension("away")).unwrap();
+        let said = world.engine().check().await.unwrap_err().to_string();
+        assert!(said.contains(folder.to_str().unwrap()), "{said}");
+    }
+}
+
+container_test! {
     async fn the_exit_code_and_both_outputs_are_recorded() {
         let world = World::new();
         let (exit, log) = world.run("echo to-stdout; echo to-stderr >&2; exit 7").await;

@@ -134,6 +134,10 @@ impl Engine for FakeEngine {
         }
     }
 
+    async fn check(&self) -> Result<(), EngineError> {
+        self.fails("check")
+    }
+
     fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
         self.receiver.lock().unwrap().take().expect("one subscriber")
     }

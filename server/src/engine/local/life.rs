@@ -12,6 +12,7 @@ use super::native::shim::STARTED;
 use super::native::{lock, spec};
 use super::volumes::Volumes;
 use super::{ImageSource, admission};
+use crate::clock;
 use crate::engine::{EngineError, EngineEvent, Mount, Observation, Work};
 use crate::settings::WorkerNetwork;
 use knit_api::id::RunId;
@@ -328,10 +329,10 @@ impl Shared {
                     if let Some(grace) = *stop.borrow_and_update() {
                         // It may have ended meanwhile.
                         let _ = pidfd_send_signal(process.get_ref(), Signal::TERM);
-                        deadline = Some(Instant::now() + grace);
+                        deadline = Some(clock::deadline(grace));
                     }
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(|| clock::deadline(Duration::ZERO))), if deadline.is_some() => {
                     if killed {
                         tracing::error!(%run, "the shim does not end although its container did; ending it");
                         let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
@@ -342,7 +343,7 @@ impl Shared {
                             tracing::error!(%run, %cause, "killing a container");
                         }
                         killed = true;
-                        deadline = Some(Instant::now() + SHIM_GRACE);
+                        deadline = Some(clock::deadline(SHIM_GRACE));
                     }
                 }
             }

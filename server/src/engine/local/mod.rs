@@ -18,6 +18,7 @@ use life::{Shared, Stage, Worker};
 use native::cgroup::Cgroups;
 use native::program::Program;
 use native::requirements;
+use rustix::fs::Access;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -170,6 +171,12 @@ fn capacity() -> Room {
     Room { cpu_millis: cpus as u64 * 1000, memory_bytes: kib * 1024 }
 }
 
+/// Why nothing can be made in a folder, if so.
+fn obstacle(folder: &Path) -> Option<EngineError> {
+    let cause = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(EngineError::Failed { what: format!("writing to {}", folder.display()), cause: cause.to_string() })
+}
+
 #[async_trait]
 impl Engine for LocalEngine {
     fn status(&self) -> EngineStatus {
@@ -184,6 +191,18 @@ impl Engine for LocalEngine {
             cpu_millis: shared.capacity.cpu_millis,
             memory_bytes: shared.capacity.memory_bytes,
             workers: shared.workers().len(),
+        }
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        let mut folders = self.shared.groups.folders("");
+        folders.extend([self.shared.folders.clone(), self.shared.volumes.folder()]);
+        let looked =
+            tokio::task::spawn_blocking(move || folders.into_iter().find_map(|folder| obstacle(&folder))).await;
+        match looked {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => Err(found),
+            Err(cause) => Err(EngineError::Failed { what: "looking at folders".to_owned(), cause: cause.to_string() }),
         }
     }
 
