@@ -5,8 +5,9 @@
 //! the lock of its folder, and it is addressed through a pidfd that was opened before that was seen.
 
 use crate::folder::Folder;
-use crate::problem::{Kind, Problem, reason};
+use crate::problem::{Kind, Problem};
 use crate::record::Choices;
+use knit_api::problem::in_words;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -160,10 +161,10 @@ fn not_started(silence: Silence, child: &mut Child, folder: &Folder, log_from: u
     let why = match silence {
         Silence::Ended => match child.wait() {
             Ok(status) => format!("the server ended before it was ready ({status})"),
-            Err(e) => format!("the server ended before it was ready ({})", reason(&e)),
+            Err(e) => format!("the server ended before it was ready ({})", in_words(&e.to_string())),
         },
         Silence::TooLong => format!("the server was not ready within {} s", READY_LIMIT.as_secs()),
-        Silence::Broken(e) => format!("the server's output cannot be read: {}", reason(&e)),
+        Silence::Broken(e) => format!("the server's output cannot be read: {}", in_words(&e.to_string())),
     };
     // It may have ended by itself in the meantime: then there is nothing to end.
     let _ = child.kill();
@@ -211,8 +212,9 @@ impl Running {
                 return Err(Problem::new(kind, format!("cannot stop the server (process {}): {e}", self.pid())));
             }
         }
-        wait_readable(self.pidfd.as_fd(), Instant::now() + limit)
-            .map_err(|e| Problem::new(Kind::Failed, format!("cannot wait for the server: {}", reason(&e))))
+        wait_readable(self.pidfd.as_fd(), Instant::now() + limit).map_err(|e| {
+            Problem::new(Kind::Failed, format!("cannot wait for the server: {}", in_words(&e.to_string())))
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
     match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "knitd: {error:#}");
+            let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

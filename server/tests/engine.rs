@@ -18,13 +18,14 @@ use knit_tests::able;
 use knit_tests::able::ROOT;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::PidfdFlags;
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -47,7 +48,11 @@ macro_rules! container_test {
 }
 
 /// Gives every name the same prepared image.
-struct Prepared(PreparedImage);
+struct Prepared {
+    image: PreparedImage,
+    /// What it was last asked to remove.
+    asked: Mutex<Option<(HashSet<PathBuf>, SystemTime)>>,
+}
 
 #[async_trait]
 impl ImageSource for Prepared {
@@ -55,7 +60,12 @@ impl ImageSource for Prepared {
         if image.repository.contains("missing") {
             return Err(ImageProblem::NotFound { image: image.to_string(), detail: "nobody pushed it".to_owned() });
         }
-        Ok(self.0.clone())
+        Ok(self.image.clone())
+    }
+
+    fn remove_unused(&self, in_use: &HashSet<PathBuf>, before: SystemTime) -> std::io::Result<u64> {
+        *self.asked.lock().unwrap() = Some((in_use.clone(), before));
+        Ok(0)
     }
 }
 
@@ -63,6 +73,7 @@ impl ImageSource for Prepared {
 struct World {
     layout: Layout,
     image: PreparedImage,
+    images: Arc<Prepared>,
     engine: Option<LocalEngine>,
     folder: TempDir,
 }
@@ -95,7 +106,8 @@ impl World {
             cmd: Vec::new(),
         };
         change(&mut image);
-        let mut world = Self { layout, image, engine: None, folder };
+        let images = Arc::new(Prepared { image: image.clone(), asked: Mutex::default() });
+        let mut world = Self { layout, image, images, engine: None, folder };
         world.open();
         world
     }
@@ -105,7 +117,7 @@ impl World {
         let mut settings = WorkerSettings::new(WorkerNetwork::None, 1 << 20);
         settings.executable = env!("CARGO_BIN_EXE_knitd").into();
         let volumes = Volumes::open(self.layout.clone()).unwrap();
-        let images = Arc::new(Prepared(self.image.clone()));
+        let images = Arc::clone(&self.images);
         self.engine = Some(LocalEngine::open(&self.layout, images, volumes, settings).unwrap());
     }
 
@@ -508,6 +520,26 @@ container_test! {
         let (exit, log) = world.run("cat /last; ls / | grep -c only").await;
         assert_eq!((exit.code, log.as_str()), (0, "119\n120\n"), "{exit:?}");
         assert!(world.folder.path().join("layers/busybox/bin/sh").exists());
+    }
+}
+
+container_test! {
+    async fn layers_that_a_worker_stands_on_are_in_use_until_it_is_removed() {
+        let world = World::new();
+        let asked = || async {
+            let before = SystemTime::now();
+            world.engine().tidy(before).await.unwrap();
+            let (in_use, limit) = world.images.asked.lock().unwrap().take().unwrap();
+            assert_eq!(limit, before);
+            in_use
+        };
+        assert!(asked().await.is_empty());
+        let work = world.script("run", "sleep 1000");
+        world.start(&work).await;
+        world.until_running("run").await;
+        assert_eq!(asked().await, world.image.layers.iter().cloned().collect());
+        world.engine().remove_worker(&work.run, Duration::ZERO).await.unwrap();
+        assert!(asked().await.is_empty());
     }
 }
 

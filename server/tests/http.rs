@@ -537,6 +537,48 @@ async fn waiting_for_a_run_answers_when_it_is_over_or_when_the_time_is() {
 }
 
 #[tokio::test]
+async fn waiting_for_the_start_of_a_run_answers_when_its_work_begins_or_never_will() {
+    let server = working().await;
+    pushed(&server, "?tag=a:b").await;
+    let plan = registered(&server, &plan_of("a:b")).await;
+    let run = run_of(&server, &plan, RunStatus::Starting).await;
+    let path = format!("/api/runs/{run}/wait?until=started");
+    assert_eq!(call(&server, "GET", &format!("{path}&timeout=0")).await.json()["status"], "starting");
+    let waiting = format!("{path}&timeout=300");
+    let (begun, ()) = tokio::join!(call(&server, "GET", &waiting), async { server.engine.begin(&RunId::new(&run)) });
+    assert_eq!(begun.json()["status"], "running");
+    server.engine.end(&RunId::new(&run), 0, "");
+    run_of(&server, &plan, RunStatus::Done).await;
+    assert_eq!(call(&server, "GET", &waiting).await.json()["status"], "done");
+    call(&server, "GET", &format!("/api/runs/{run}/wait?until=midnight")).await.refused(400);
+
+    server.engine.state().never_fits = Some("needs cpu 64".to_owned());
+    pushed(&server, "?tag=a:c").await;
+    let plan = registered(&server, &plan_of("a:c")).await;
+    let run = run_of(&server, &plan, RunStatus::Ready).await;
+    let path = format!("/api/runs/{run}/wait?timeout=300&until=started");
+    let abort = format!("/api/runs/{run}/abort");
+    let (over, _) = tokio::join!(call(&server, "GET", &path), call(&server, "PUT", &abort));
+    let over = over.json();
+    assert!(matches!(over["status"].as_str(), Some("aborting" | "failed")), "{over}");
+}
+
+#[tokio::test]
+async fn a_wait_tells_a_reason_that_the_client_does_not_know_yet() {
+    let server = working().await;
+    server.engine.state().never_fits = Some("needs cpu 64".to_owned());
+    pushed(&server, "?tag=a:b").await;
+    let plan = registered(&server, &plan_of("a:b")).await;
+    let run = run_of(&server, &plan, RunStatus::Ready).await;
+    let told = call(&server, "GET", &format!("/api/runs/{run}/wait?timeout=300&reason=")).await.json();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("ready"), &json!("needs cpu 64")));
+    let known = format!("/api/runs/{run}/wait?timeout=300&reason=needs+cpu+64");
+    let abort = format!("/api/runs/{run}/abort");
+    let (told, _) = tokio::join!(call(&server, "GET", &known), call(&server, "PUT", &abort));
+    assert_eq!(told.json()["reason"], json!(null));
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_the_server_stops() {
     let server = working().await;
     pushed(&server, "?tag=a:b").await;
@@ -551,7 +593,7 @@ async fn a_wait_ends_when_the_server_stops() {
 async fn the_server_says_what_it_is_and_how_it_does() {
     let server = fake::server(None).await;
     let info = call(&server, "GET", "/api/server").await.json();
-    assert_eq!(info["capabilities"], json!(["bundle", "push-tags", "wait"]));
+    assert_eq!(info["capabilities"], json!(["bundle", "push-tags", "wait", "wait-until"]));
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
     pushed(&server, "").await;
     let status = call(&server, "GET", "/api/server/status").await.json();

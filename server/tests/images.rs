@@ -119,7 +119,10 @@ async fn many_callers_share_the_work_and_a_restart_keeps_it() {
     assert_eq!(again.prepare(&name("x1:v1")).await.unwrap(), prepared[0]);
     assert_eq!(std::fs::metadata(&prepared[0].layers[0]).unwrap().ino(), inode);
 
-    let future = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
+    let hour = std::time::Duration::from_hours(1);
+    let past = std::time::SystemTime::now() - hour;
+    assert_eq!(again.remove_unused(&std::collections::HashSet::new(), past).unwrap(), 0);
+    let future = std::time::SystemTime::now() + hour;
     let in_use = [prepared[0].layers[0].clone()].into();
     assert_eq!(again.remove_unused(&in_use, future).unwrap(), 1);
     assert!(prepared[0].layers[0].exists() && !prepared[0].layers[1].exists());
@@ -352,6 +355,60 @@ async fn a_layer_that_breaks_off_is_continued_and_one_that_lies_is_refused() {
         }
         assert_eq!(std::fs::read_dir(folder.path().join("content/incoming")).unwrap().count(), 0);
     }
+}
+
+#[tokio::test]
+async fn an_endless_manifest_is_read_only_up_to_its_bound() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let address = fake(move |_, _, _| {
+        let count = count.clone();
+        let endless = futures_util::stream::repeat_with(move || {
+            count.fetch_add(1 << 16, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(axum::body::Bytes::from_static(&[b' '; 1 << 16]))
+        });
+        axum::body::Body::from_stream(endless).into_response()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let problem = elsewhere(folder.path()).prepare(&name(&format!("{address}/endless:v1"))).await.unwrap_err();
+    assert!(
+        matches!(&problem, ImageProblem::Bad { cause, .. } if cause.contains("more than 4194304 bytes")),
+        "{problem}"
+    );
+    assert!(sent.load(Ordering::SeqCst) < 64 << 20, "it is not read on");
+}
+
+#[tokio::test]
+async fn a_registry_that_hands_out_tokens_is_asked_with_one() {
+    if !is_root() {
+        return;
+    }
+    let manifests = tempfile::tempdir().unwrap();
+    let digest = layout(manifests.path(), "x", &small_layers(), true);
+    let blobs = manifests.path().join("blobs/sha256");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().fallback(move |request: Request| {
+        let blobs = blobs.clone();
+        async move {
+            let path = request.uri().path();
+            if path == "/token" {
+                assert_eq!(request.uri().query(), Some("scope=repository%3Ahanded%2Fout%3Apull&service=x"));
+                return r#"{"token":"t0ken"}"#.into_response();
+            }
+            if request.headers().get(header::AUTHORIZATION).is_none_or(|given| given != "Bearer t0ken") {
+                let challenge = format!("Bearer realm=\"http://{address}/token\",service=\"x\"");
+                return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response();
+            }
+            let hex = path.rsplit_once(':').map_or(digest.hex(), |(_, hex)| hex.to_owned());
+            std::fs::read(blobs.join(hex)).unwrap().into_response()
+        }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let folder = tempfile::tempdir().unwrap();
+    let prepared = elsewhere(folder.path()).prepare(&name(&format!("{address}/handed/out:v1"))).await.unwrap();
+    assert_eq!(prepared.digest, digest.to_string());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::time::SystemTime;
 
 pub mod local;
 
@@ -216,6 +217,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// All Runs that have a worker here, for housekeeping.
     async fn workers(&self) -> Result<Vec<RunId>, EngineError>;
+
+    /// Removes what is kept only to be faster the next time, as far as no worker needs it and nobody
+    /// used it since `before`; tells how many things went.
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError>;
 
     /// Streams the log in this volume. With `follow` it goes on while the Run's worker lives and ends
     /// with its last byte.

@@ -19,11 +19,11 @@ use native::cgroup::Cgroups;
 use native::program::Program;
 use native::requirements;
 use rustix::fs::Access;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use volumes::Volumes;
 
@@ -41,12 +41,21 @@ pub mod volumes;
 pub trait ImageSource: Send + Sync + 'static {
     /// See [`Images::prepare`].
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageProblem>;
+
+    /// See [`Images::remove_unused`]. Blocks. A source that keeps nothing has nothing to remove.
+    fn remove_unused(&self, _in_use: &HashSet<PathBuf>, _before: SystemTime) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 #[async_trait]
 impl ImageSource for Images {
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageProblem> {
         Self::prepare(self, image).await
+    }
+
+    fn remove_unused(&self, in_use: &HashSet<PathBuf>, before: SystemTime) -> io::Result<u64> {
+        Self::remove_unused(self, in_use, before)
     }
 }
 
@@ -273,6 +282,10 @@ impl Engine for LocalEngine {
 
     async fn workers(&self) -> Result<Vec<RunId>, EngineError> {
         Ok(self.shared.workers().keys().cloned().collect())
+    }
+
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        self.shared.tidy(before).await
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {
