@@ -115,7 +115,7 @@ impl Wait {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        lines.iter().map(|line| format!("\n  {line}")).collect()
+        lines.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
     fn print(&self, runs: &[Run]) -> Result<(), Failure> {
