@@ -9,6 +9,7 @@ use knit_api::quantity::Quantity;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
+use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -131,7 +132,7 @@ fn run(serve: Serve) -> anyhow::Result<()> {
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus.clamp(2, 4))
-        .max_blocking_threads(64)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("starting the runtime")?;

@@ -618,8 +618,9 @@ fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_ac
     server.block_on(leave_workers(&world));
     world.engine = None;
     server.shutdown_timeout(Duration::from_mins(1));
-    // No server sees this: the container must not outlive its shim all the same.
-    let container = process(pid_of("sleep 4343").unwrap());
+    // No server sees this: the container must not outlive its shim all the same. Its one process is asked of
+    // its group, because what it says comes before it is what it will be in the end.
+    let container = process(world.group_file("orphan", &["cgroup.procs"]).parse().unwrap());
     kill_process(world.shim("orphan").unwrap());
     until_gone(&container);
     let server = tokio::runtime::Runtime::new().unwrap();

@@ -55,7 +55,7 @@ pub fn verify<R: Read>(input: R, form: Form, limits: &Limits) -> Result<Summary,
 fn open_empty(into: &Path) -> Result<Folder, Error> {
     let unusable = |cause| Error::target("open", into, cause);
     let root = Folder::open(into, false).map_err(unusable)?;
-    if root.names().map_err(unusable)?.is_empty() {
+    if root.names(0).map_err(unusable)?.is_some() {
         Ok(root)
     } else {
         Err(unusable(io::ErrorKind::DirectoryNotEmpty.into()))

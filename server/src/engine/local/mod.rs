@@ -10,6 +10,7 @@ use crate::engine::{
 use crate::settings::{Layout, WorkerNetwork};
 use admission::{Refusal, Room, admit, demand};
 use async_trait::async_trait;
+use changes::Changes;
 use folder::Folder;
 use images::{ImageProblem, Images, PreparedImage};
 use knit_api::id::RunId;
@@ -28,12 +29,13 @@ use tokio::sync::mpsc;
 use volumes::Volumes;
 
 pub mod admission;
+mod changes;
+mod delete;
 mod folder;
 pub mod images;
 mod life;
 mod log;
 pub mod native;
-mod removal;
 pub mod volumes;
 
 /// Where the engine gets images from.
@@ -136,6 +138,7 @@ impl LocalEngine {
             groups,
             network: settings.network,
             log_limit: settings.log_limit,
+            changes: Changes::default(),
             capacity: capacity(),
             workers: Mutex::new(HashMap::new()),
             events: Mutex::new(None),
@@ -290,6 +293,7 @@ impl Engine for LocalEngine {
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {
         let worker = if follow { self.shared.worker(run) } else { None };
-        log::stream(&self.shared.volumes.path(volume), volume, worker.map(|worker| worker.watch())).await
+        let folder = self.shared.volumes.path(volume);
+        log::stream(&self.shared.changes, &folder, volume, worker.map(|worker| worker.watch())).await
     }
 }
