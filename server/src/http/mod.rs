@@ -6,6 +6,7 @@
 
 mod answer;
 mod data;
+mod disk;
 mod drain;
 mod guard;
 mod health;

@@ -1,12 +1,12 @@
 //! What the server is, for clients, and how it does, for operators.
 
 use super::answer;
-use super::refused::{Answer, Refused};
+use super::disk::{self, Room};
+use super::refused::Answer;
 use crate::app::App;
 use crate::settings::{Settings, WorkerNetwork};
 use axum::extract::State;
-use knit_api::server::{Disk, Health, Registry, ServerInfo, ServerStatus, capability};
-use std::path::Path;
+use knit_api::server::{Health, Registry, ServerInfo, ServerStatus, capability};
 
 /// `GET /server`.
 pub(super) async fn info(State(app): State<App>) -> Answer {
@@ -24,12 +24,14 @@ pub(super) async fn status(State(app): State<App>) -> Answer {
     let database = app.store.is_ready().await;
     let runs = app.store.count_runs().await?;
     let engine = app.engine.status();
-    let disk = disk(app.settings.layout.root().to_owned()).await?;
+    let Room { disk, is_full } = disk::look(app.settings.layout.root()).await?;
+    let place = app.settings.layout.database();
+    let note = if is_full { format!("; {}", disk::FULL) } else { String::new() };
     Ok(answer::ok(&ServerStatus {
         version: knit_api::VERSION.to_owned(),
         pid: std::process::id(),
         auth: app.settings.token.is_some(),
-        database: Health { ok: database, detail: format!("SQLite, {}", app.settings.layout.database().display()) },
+        database: Health { ok: database && !is_full, detail: format!("SQLite, {}{note}", place.display()) },
         engine: Health {
             ok: true,
             detail: format!(
@@ -66,24 +68,4 @@ fn cpus(millis: u64) -> String {
 
 fn bytes(amount: u64) -> String {
     format!("{:.1} GiB", amount as f64 / f64::from(1 << 30))
-}
-
-async fn disk(root: std::path::PathBuf) -> Answer<Disk> {
-    let looked = tokio::task::spawn_blocking(move || measure(&root)).await;
-    match looked {
-        Ok(Ok(disk)) => Ok(disk),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the disk cannot be measured");
-            Err(Refused::internal("the server's disk cannot be measured"))
-        }
-        Err(_) => Err(Refused::internal("the server's disk cannot be measured")),
-    }
-}
-
-fn measure(root: &Path) -> std::io::Result<Disk> {
-    let found = rustix::fs::statvfs(root)?;
-    Ok(Disk {
-        total: found.f_blocks.saturating_mul(found.f_frsize),
-        free: found.f_bavail.saturating_mul(found.f_frsize),
-    })
 }
