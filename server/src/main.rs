@@ -206,7 +206,13 @@ fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
         }
         None => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false)
+        // A line that cannot be written, on a full disk for one, is lost. Saying so where it could not be
+        // written would end the task that had something to say.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(colour).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

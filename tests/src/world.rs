@@ -255,6 +255,30 @@ impl World {
         request.send(&self.api())
     }
 
+    /// Waits until no container has a process any more.
+    #[track_caller]
+    pub fn until_containers_have_ended(&self) {
+        let patience = Instant::now() + END;
+        while !processes::contained(&self.dir).is_empty() {
+            assert!(Instant::now() < patience, "a container does not end\n{}", self.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks until the answer has this status: for what the server announces nowhere.
+    #[track_caller]
+    pub fn until_answered(&self, path: &str, status: u16) -> Answer {
+        let patience = Instant::now() + END;
+        loop {
+            let answer = self.request(Request::new("GET", path));
+            if answer.status == status {
+                return answer;
+            }
+            assert!(Instant::now() < patience, "{path} stays {}\n{}", answer.status, self.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     // What users do.
 
     /// A folder with these files in it. A path that ends in `/` is an empty folder.

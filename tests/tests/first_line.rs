@@ -115,6 +115,38 @@ fn each_new_combination_becomes_one_run_and_only_one() {
 }
 
 #[test]
+fn what_one_user_wrote_for_itself_alone_the_user_of_the_next_step_can_read() {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let world = World::start();
+    let image = |user: &str| {
+        let name = format!("story/user-{user}:v1");
+        world.pack(&name, &["--entrypoint", "/bin/sh", "--user", user]).ok();
+        name
+    };
+    let private = "umask 077; mkdir /out/deep && echo secret > /out/deep/file && chmod 600 /out/deep/file";
+    let read = "[ $(id -u) = $UID_WANTED ] && cat /in/deep/file";
+    let read_as = |user: &str| read.replace("$UID_WANTED", user);
+    let plans = [
+        Step::new(&image("1000"), private).input("/in", &["step:0"]).output("/out", &["step:1"]),
+        Step::new(&image("2000"), &format!("{} && {private} && cp -r /in/deep /out/copy", read_as("2000")))
+            .input("/in", &["step:1"])
+            .output("/out", &["step:2"]),
+        Step::new(&image("0"), &format!("{} && cat /in/copy/file > /out/file", read_as("0")))
+            .input("/in", &["step:2"])
+            .output("/out", &["step:3"]),
+    ]
+    .map(|step| world.apply(&step));
+    world.push(&world.folder("x", &[("x", b"x")]), &["step:0"]);
+    for plan in plans {
+        world.all_done(&plan);
+    }
+    let pulled = world.pull(&world.the_data(&["step:3"]));
+    assert_eq!(fs::read_to_string(pulled.join("file")).expect("the output"), "secret\n");
+}
+
+#[test]
 fn an_equal_plan_is_not_registered_twice() {
     if !able(&[ROOT]) {
         return;

@@ -90,7 +90,7 @@ impl<W: Write> Write for Gate<'_, W> {
 fn start(source: &Path, options: &PackOptions) -> Result<Walker, Error> {
     let found = std::fs::metadata(source).map_err(|cause| Error::source("read", source, cause))?;
     if found.is_dir() {
-        Walker::new(source, true, Walk { dereference: options.dereference, mend: false }, &options.limits)
+        Walker::new(source, true, Walk { dereference: options.dereference, ..Walk::default() }, &options.limits)
     } else {
         Walker::single(source, &options.limits)
     }

@@ -20,6 +20,9 @@ pub struct SealOptions {
     /// Change modes on disk so that what is there is what the digest says, and can be read later:
     /// readable for the owner (folders: and open), no set-id and sticky bits.
     pub mend_modes: bool,
+    /// Make everything, the folder too, belong to this process's user and group, which takes root's rights
+    /// where it does not. Owners are not in the digest.
+    pub own: bool,
     /// What is refused.
     pub limits: Limits,
 }
@@ -54,7 +57,7 @@ pub struct Sealed {
 /// [`Error::Source`], [`Error::Changed`] and [`Error::TooLarge`] name the path; [`Error::NoSpace`] and
 /// [`Error::Target`] for the manifest and for what is removed or mended.
 pub fn seal(folder: &Path, manifest: Option<&mut dyn Write>, options: &SealOptions) -> Result<Sealed, Error> {
-    let how = Walk { dereference: false, mend: options.mend_modes };
+    let how = Walk { dereference: false, mend: options.mend_modes, own: options.own };
     let mut walker = Walker::new(folder, false, how, &options.limits)?;
     let mut manifest = ManifestWriter::new(manifest)?;
     let mut tally = Tally::default();

@@ -1,7 +1,7 @@
 //! Walks a folder in canonical order: depth first, siblings by the bytes of their names, never
 //! outside the root, with the names of one folder per level in memory.
 
-use super::tree::{Folder, Kind, Look, Names, Special, look_at_file, name_bytes, path_from_bytes};
+use super::tree::{Folder, Kind, Look, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes};
 use super::{Error, Limits};
 use std::fs::File;
 use std::io;
@@ -14,6 +14,8 @@ pub(super) struct Walk {
     pub(super) dereference: bool,
     /// Give every entry a mode that its owner can read, and take set-id and sticky bits away.
     pub(super) mend: bool,
+    /// Make every entry, and the root, this process's own.
+    pub(super) own: bool,
 }
 
 /// What stands at [`Walker::path`].
@@ -53,7 +55,10 @@ impl Walker {
     pub(super) fn new(root: &Path, follow_root: bool, how: Walk, limits: &Limits) -> Result<Self, Error> {
         let folder = Folder::open(root, follow_root).map_err(|cause| Error::source("open", root, cause))?;
         let read = |cause| Error::source("read", root, cause);
-        let id = folder.look().map_err(read)?.id;
+        let look = folder.look().map_err(read)?;
+        if how.own && look.owner != own_ids() {
+            folder.own().map_err(|cause| Error::target("take over", root, cause))?;
+        }
         let mut walker = Self {
             root: root.to_owned(),
             how,
@@ -63,7 +68,7 @@ impl Walker {
             listed: 0,
         };
         let names = walker.list(&folder)?;
-        walker.levels.push(Level { folder, id, names, next: 0, path_length: 0 });
+        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0 });
         Ok(walker)
     }
 
@@ -80,7 +85,7 @@ impl Walker {
         names.push(&name_bytes(name), Kind::Untold);
         let level = Level { id: folder.look().map_err(problem)?.id, folder, names, next: 0, path_length: 0 };
         // A link given by name means the file it leads to.
-        let how = Walk { dereference: true, mend: false };
+        let how = Walk { dereference: true, ..Walk::default() };
         Ok(Self {
             root: root.to_owned(),
             how,
@@ -152,6 +157,9 @@ impl Walker {
             Kind::Link => {
                 let look = self.here().look_at(name, false).map_err(|cause| self.unreadable(cause))?;
                 let target = self.here().read_link(name).map_err(|cause| self.unreadable(cause))?;
+                if self.is_foreign(&look) {
+                    self.here().own_entry(name).map_err(|cause| self.not_taken_over(cause))?;
+                }
                 Ok(Found::Link(target, look))
             }
             Kind::Special(special) => Ok(Found::Special(special)),
@@ -172,6 +180,11 @@ impl Walker {
         let mut look = look_at_file(&file).map_err(|cause| self.unreadable(cause))?;
         if look.kind != Kind::File {
             return Err(Error::Changed { path: self.full_path() });
+        }
+        if self.is_foreign(&look) {
+            own_file(&file).map_err(|cause| self.not_taken_over(cause))?;
+            // Which may have changed its mode.
+            look = look_at_file(&file).map_err(|cause| self.unreadable(cause))?;
         }
         if self.how.mend && look.mode != mended(look.mode, 0o400) {
             look.mode = mended(look.mode, 0o400);
@@ -194,6 +207,9 @@ impl Walker {
         let mut look = folder.look().map_err(|cause| self.unreadable(cause))?;
         if follow && self.levels.iter().any(|level| level.id == look.id) {
             return Err(Error::LinkLoop { path: self.full_path() });
+        }
+        if self.is_foreign(&look) {
+            folder.own().map_err(|cause| self.not_taken_over(cause))?;
         }
         if self.how.mend && look.mode != mended(look.mode, 0o500) {
             look.mode = mended(look.mode, 0o500);
@@ -222,6 +238,15 @@ impl Walker {
         let problem = |cause| Error::target("set the mode of", &self.full_path(), cause);
         let look = self.here().look_at(name, false).map_err(problem)?;
         self.here().set_mode_of(name, mended(look.mode, needed)).map_err(problem)
+    }
+
+    /// Whether an entry is to be taken over first.
+    fn is_foreign(&self, look: &Look) -> bool {
+        self.how.own && look.owner != own_ids()
+    }
+
+    fn not_taken_over(&self, cause: io::Error) -> Error {
+        Error::target("take over", &self.full_path(), cause)
     }
 
     /// The folder that holds the current entry.

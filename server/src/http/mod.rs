@@ -5,6 +5,7 @@
 
 mod answer;
 mod data;
+mod disk;
 mod drain;
 pub(crate) mod guard;
 mod health;

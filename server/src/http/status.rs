@@ -1,14 +1,14 @@
 //! What the server is, for clients, and how it does, for operators.
 
 use super::answer;
-use super::refused::{Answer, Refused};
+use super::disk::{self, Room};
+use super::refused::Answer;
 use crate::app::App;
 use crate::settings::{Settings, WorkerNetwork};
 use axum::extract::State;
-use knit_api::server::{Disk, Health, Registry, ServerInfo, ServerStatus, capability};
+use knit_api::server::{Health, Registry, ServerInfo, ServerStatus, capability};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,12 +34,18 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
 /// request.
 pub(super) async fn status(State(app): State<App>) -> Answer {
     let (counted, engine, registry) = tokio::join!(app.store.count_runs(), engine(&app), registry(&app));
-    let disk = disk(app.settings.layout.root().to_owned()).await?;
+    let Room { disk, is_full } = disk::look(app.settings.layout.root()).await?;
+    let database = format!("SQLite, {}", app.settings.layout.database().display());
+    let looked = match &counted {
+        Ok(_) if is_full => Err(disk::FULL.to_owned()),
+        Ok(_) => Ok(()),
+        Err(cause) => Err(cause.to_string()),
+    };
     Ok(answer::ok(&ServerStatus {
         version: knit_api::VERSION.to_owned(),
         pid: std::process::id(),
         auth: app.settings.token.is_some(),
-        database: health(&counted, format!("SQLite, {}", app.settings.layout.database().display())),
+        database: health(&looked, database),
         engine,
         registry,
         worker_network: match app.settings.worker_network {
@@ -116,24 +122,4 @@ fn cpus(millis: u64) -> String {
 
 fn bytes(amount: u64) -> String {
     format!("{:.1} GiB", amount as f64 / f64::from(1 << 30))
-}
-
-async fn disk(root: std::path::PathBuf) -> Answer<Disk> {
-    let looked = tokio::task::spawn_blocking(move || measure(&root)).await;
-    match looked {
-        Ok(Ok(disk)) => Ok(disk),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the disk cannot be measured");
-            Err(Refused::internal("the server's disk cannot be measured"))
-        }
-        Err(_) => Err(Refused::internal("the server's disk cannot be measured")),
-    }
-}
-
-fn measure(root: &Path) -> std::io::Result<Disk> {
-    let found = rustix::fs::statvfs(root)?;
-    Ok(Disk {
-        total: found.f_blocks.saturating_mul(found.f_frsize),
-        free: found.f_bavail.saturating_mul(found.f_frsize),
-    })
 }

@@ -8,8 +8,10 @@ use crate::private;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Column as _, Postgres, Row as _, Sqlite, Transaction, TypeInfo as _};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Column as _, Connection as _, Postgres, Row as _, Sqlite, Transaction, TypeInfo as _};
 use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
@@ -333,6 +335,17 @@ pub(super) enum Database {
     Postgres(PgPool),
 }
 
+/// Whether a connection can begin a transaction; else the pool replaces it. On a full disk SQLite undoes
+/// a transaction by itself, and then it refuses the driver's own request to undo it, which leaves the driver
+/// believing for ever that the transaction goes on.
+async fn is_fit(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // One that was dropped is undone behind everything else that the connection was asked to do.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
 impl Database {
     /// Opens the file, making it if need be; only its owner may read it.
     pub(super) async fn open_sqlite(path: &Path) -> Db<Self> {
@@ -350,7 +363,12 @@ impl Database {
             .pragma("mmap_size", "268435456");
         // Connections live as long as the process, so that their caches stay warm.
         let pool = |size| {
-            PoolOptions::new().max_connections(size).idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+            PoolOptions::new()
+                .max_connections(size)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(is_fit(connection)))
         };
         let write = pool(1).connect_with(options.clone().optimize_on_close(true, 400)).await?;
         let read = pool(READERS).connect_with(options.pragma("query_only", "1")).await?;
@@ -406,5 +424,31 @@ impl Database {
             }
             Self::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_undid_by_itself_does_not_keep_others_from_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Database::open_sqlite(&folder.path().join("db")).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        tx.exec("create table t (n integer)", &[]).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let mut tx = db.begin().await.unwrap();
+        tx.exec("insert into t values (1)", &[]).await.unwrap();
+        // What SQLite does when the disk is full, behind the driver's back.
+        tx.exec("rollback", &[]).await.unwrap();
+        drop(tx);
+
+        let mut tx = db.begin().await.unwrap();
+        tx.exec("insert into t values (2)", &[]).await.unwrap();
+        tx.commit().await.unwrap();
+        let rows = db.rows("select n from t", &[]).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [2]);
     }
 }

@@ -7,9 +7,9 @@ mod portable;
 mod unix;
 
 #[cfg(not(unix))]
-pub(super) use portable::{Folder, finish_file, is_link_loop, look_at_file, name_bytes};
+pub(super) use portable::{Folder, finish_file, is_link_loop, look_at_file, name_bytes, own_file, own_ids};
 #[cfg(unix)]
-pub(super) use unix::{Folder, finish_file, is_link_loop, look_at_file, name_bytes};
+pub(super) use unix::{Folder, finish_file, is_link_loop, look_at_file, name_bytes, own_file, own_ids};
 
 #[cfg(not(unix))]
 pub use portable::path_from_bytes;
@@ -72,6 +72,8 @@ pub(super) struct Look {
     /// Device and number: the same for two names of one file.
     pub(super) id: (u64, u64),
     pub(super) links: u64,
+    /// Owner and group, as far as the system knows them.
+    pub(super) owner: (u32, u32),
 }
 
 /// The names in one folder, kept in one piece of memory: a folder may hold millions.

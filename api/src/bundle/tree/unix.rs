@@ -107,6 +107,18 @@ impl Folder {
         Ok(fs::chmodat(&self.0, name, Mode::from_raw_mode(mode as RawMode), AtFlags::empty())?)
     }
 
+    /// Makes an entry, be it a link, this process's own.
+    pub(in crate::bundle) fn own_entry(&self, name: &[u8]) -> io::Result<()> {
+        let (uid, gid) = effective();
+        Ok(fs::chownat(&self.0, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes the folder this process's own.
+    pub(in crate::bundle) fn own(&self) -> io::Result<()> {
+        let (uid, gid) = effective();
+        Ok(fs::fchown(&self.0, Some(uid), Some(gid))?)
+    }
+
     pub(in crate::bundle) fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(fs::fchmod(&self.0, Mode::from_raw_mode(mode as RawMode))?)
     }
@@ -125,6 +137,22 @@ pub(in crate::bundle) fn is_link_loop(cause: &io::Error) -> bool {
 
 pub(in crate::bundle) fn look_at_file(file: &File) -> io::Result<Look> {
     Ok(look(&fs::fstat(file)?))
+}
+
+/// Makes a file this process's own.
+pub(in crate::bundle) fn own_file(file: &File) -> io::Result<()> {
+    let (uid, gid) = effective();
+    Ok(fs::fchown(file, Some(uid), Some(gid))?)
+}
+
+/// Owner and group of what this process makes.
+pub(in crate::bundle) fn own_ids() -> (u32, u32) {
+    let (uid, gid) = effective();
+    (uid.as_raw(), gid.as_raw())
+}
+
+fn effective() -> (fs::Uid, fs::Gid) {
+    (rustix::process::geteuid(), rustix::process::getegid())
 }
 
 /// Gives a file its final mode and time.
@@ -170,6 +198,7 @@ fn look(stat: &Stat) -> Look {
         mtime: Mtime { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 },
         id: (stat.st_dev as u64, stat.st_ino as u64),
         links: stat.st_nlink as u64,
+        owner: (stat.st_uid as u32, stat.st_gid as u32),
     }
 }
 

@@ -214,7 +214,9 @@ impl Volumes {
             let incoming = Incoming::new(&volumes).map_err(storage)?;
             let disk = File::open(&incoming.folder).map_err(storage)?;
             let mut manifest = incoming.manifest_file().map_err(storage)?;
-            let options = SealOptions { remove_specials: true, mend_modes: true, ..SealOptions::default() };
+            // One owner, whichever users wrote it: inputs are shown to a container as its own user's by
+            // exchanging that user and this owner.
+            let options = SealOptions { remove_specials: true, mend_modes: true, own: true, ..SealOptions::default() };
             let sealed = bundle::seal(&path, Some(&mut manifest), &options)
                 .map_err(|error| not_kept("seal volume", &volume, error))?;
             rustix::fs::syncfs(&disk).map_err(|cause| storage(cause.into()))?;

@@ -21,8 +21,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::error::Error;
@@ -31,6 +33,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the container within its folder, which is its own namespace.
 const CONTAINER: &str = "c";
@@ -38,6 +41,8 @@ const CONTAINER: &str = "c";
 const STATE: &str = "state";
 /// What the shim says on its stdout when the container's program has started.
 pub(in crate::engine::local) const STARTED: &[u8] = b"started\n";
+/// What else a person should know of a worker that failed then.
+const DISK_FULL: &str = "the server's disk was full when it ended";
 /// How much rather than the server a worker is ended when the whole machine runs out of memory.
 const OOM_SCORE: &str = "300";
 
@@ -77,8 +82,40 @@ fn run(folder: &Path) -> io::Result<bool> {
         Ok(None) => Outcome::not_started("the order of this worker is not in its folder"),
         Err(cause) => Outcome::not_started(format!("the order of this worker cannot be read: {cause}")),
     };
-    write_json(Path::new(file::RESULT), &outcome)?;
+    leave(Path::new(file::RESULT), outcome, &stop)?;
     Ok(true)
+}
+
+/// Writes down how the worker ended. On a full disk, which is often what its container has filled, that
+/// waits for room; a request to end is a request not to wait.
+fn leave(path: &Path, mut outcome: Outcome, stop: &SignalFd) -> io::Result<()> {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_secs(5);
+    let mut pause = FIRST;
+    loop {
+        match write_json(path, &outcome) {
+            Err(cause) if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                if !outcome.notes.iter().any(|known| known == DISK_FULL) {
+                    outcome.notes.push(DISK_FULL.to_owned());
+                }
+                if is_asked_within(stop, pause)? {
+                    return Err(cause);
+                }
+                pause = (pause * 2).min(LONGEST);
+            }
+            written => return written,
+        }
+    }
+}
+
+/// Waits for a request to end, this long.
+fn is_asked_within(stop: &SignalFd, longest: Duration) -> io::Result<bool> {
+    let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&longest)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// SIGTERM becomes something to read instead of an end.
@@ -313,6 +350,8 @@ fn observe(order: &Order, groups: &Cgroups, started: Started, stop: &SignalFd, m
     let Started { mut container, pid, init, output } = started;
     let recorded = until_end(&init, pid, output, stop, &mut log);
     let status = waitpid(Pid::from_raw(pid), None);
+    // Before anything makes room again.
+    let is_disk_full = is_disk_full();
     let killed = groups.killed_for_memory(&order.cgroup);
     // If this fails, the server removes what is left.
     let _ = container.delete(true);
@@ -331,5 +370,14 @@ fn observe(order: &Order, groups: &Cgroups, started: Started, stop: &SignalFd, m
         Ok(WaitStatus::Signaled(_, signal, _)) => End::Signalled { signal: signal as i32 },
         Ok(_) | Err(_) => End::Lost,
     };
+    if is_disk_full && !matches!(end, End::Exited { code: 0 }) {
+        notes.push(DISK_FULL.to_owned());
+    }
     Outcome { end, notes }
+}
+
+/// Whether next to nothing is left of the disk that holds the worker's folder, for anyone but root.
+fn is_disk_full() -> bool {
+    const LEAST: u64 = 1 << 20;
+    rustix::fs::statvfs(".").is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) < LEAST)
 }

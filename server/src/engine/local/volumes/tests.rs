@@ -2,7 +2,7 @@
 
 use super::*;
 use futures_util::stream;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use tempfile::TempDir;
 
 const FORMS: [Form; 3] = [Form::Bundle, Form::BundleZstd, Form::TarGz];
@@ -235,6 +235,41 @@ async fn sealing_leaves_out_specials_and_makes_all_readable() {
     let received = volumes.receive(&volume("copy"), Form::Bundle, body(&sent)).await.unwrap();
     assert_eq!(received.digest, sealed.digest);
     assert!(!fs::symlink_metadata(root.join("host")).unwrap().file_type().is_fifo());
+}
+
+#[tokio::test]
+async fn what_is_sealed_has_one_owner_whoever_wrote_it_and_the_digest_of_before() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root may give files away.
+        return;
+    }
+    let (_dir, volumes) = volumes();
+    let owners = |root: &std::path::Path| {
+        let all = ["", "a", "sub", "sub/b", "link"].map(|name| root.join(name));
+        all.map(|path| fs::symlink_metadata(path).unwrap()).map(|found| (found.uid(), found.gid()))
+    };
+    let mut digests = Vec::new();
+    for (name, given) in [(volume("v"), true), (volume("w"), false)] {
+        volumes.create(&name).await.unwrap();
+        let root = volumes.path(&name);
+        fs::create_dir(root.join("sub")).unwrap();
+        fs::write(root.join("a"), "a").unwrap();
+        fs::write(root.join("sub/b"), "b").unwrap();
+        fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("/etc/passwd", root.join("link")).unwrap();
+        if given {
+            for (number, path) in ["", "a", "sub", "sub/b", "link"].iter().enumerate() {
+                let number = number as u32;
+                std::os::unix::fs::lchown(root.join(path), Some(1000 + number), Some(2000)).unwrap();
+            }
+        }
+        digests.push(volumes.seal(&name).await.unwrap().digest);
+        assert_eq!(owners(&root), [(0, 0); 5]);
+        assert_eq!(fs::metadata(root.join("a")).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+    assert_eq!(digests[0], digests[1]);
+    let host = fs::metadata("/etc/passwd").unwrap();
+    assert_ne!(host.uid(), 1004, "links are not followed");
 }
 
 #[tokio::test]
