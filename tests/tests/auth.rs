@@ -186,7 +186,10 @@ fn reached_by_nobody(world: &World) -> Vec<String> {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 open.push(entry.path());
             }
-            all.push(entry.path().to_string_lossy().into_owned());
+            // Tells only how the server was started, which users may know.
+            if entry.file_name() != "installation.json" {
+                all.push(entry.path().to_string_lossy().into_owned());
+            }
         }
     }
     let ask = r#"for f; do if [ -r "$f" ] || [ -w "$f" ] || [ -x "$f" ]; then echo "$f"; fi; done"#;

@@ -127,7 +127,7 @@ fn an_output_beyond_the_limits_fails_its_run_and_can_be_removed() {
     let message = run["exit"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("cannot be kept") && message.contains("256"), "{run:#}");
     world.knit(&["run", "rm", run["runId"].as_str().expect("an id")]).ok();
-    assert_eq!(world.runs_of(&plan).len(), 0);
+    assert_eq!(world.find_data(&["c:d"]), Vec::<serde_json::Value>::new());
     world.down(&[]).ok();
     world.up(&[]).ok();
     world.no_volume_is_left_over();
