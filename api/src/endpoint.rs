@@ -84,7 +84,7 @@ pub fn run_retry(id: &RunId) -> String {
     format!("{}/retry", run(id))
 }
 
-/// `GET` answers when the Run is over; not on an original server.
+/// `GET` answers when the Run is over, with `until=started` when its work has begun; not on an original server.
 pub fn run_wait(id: &RunId) -> String {
     format!("{}/wait", run(id))
 }

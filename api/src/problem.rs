@@ -1,7 +1,8 @@
-//! What an error looks like on the wire: `{"message": "reason\nadvice\n caused by:cause"}`.
+//! What an error looks like on the wire: `{"message": "reason\nadvice\n caused by:cause"}`, and to a person.
 
 use crate::id::PlanId;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Body of every answer that is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,5 +34,59 @@ impl Problem {
         self.message.push_str("\n caused by:");
         self.message.push_str(cause);
         self
+    }
+}
+
+/// The message as people read it: without the numbers that Rust adds to the words of the operating
+/// system, as in `Connection refused (os error 111)`.
+pub fn in_words(message: &str) -> Cow<'_, str> {
+    const BEGIN: &str = " (os error ";
+    let mut words = String::new();
+    let mut rest = message;
+    while let Some((before, number)) = rest.split_once(BEGIN) {
+        let after = number.trim_start_matches('-').trim_start_matches(|c: char| c.is_ascii_digit());
+        words.push_str(before);
+        match after.strip_prefix(')') {
+            Some(after) if after.len() + 1 < number.len() => rest = after,
+            // Somebody's own words.
+            _ => {
+                words.push_str(BEGIN);
+                rest = number;
+            }
+        }
+    }
+    if rest.len() == message.len() {
+        return Cow::Borrowed(message);
+    }
+    words.push_str(rest);
+    Cow::Owned(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_words;
+
+    #[test]
+    fn numbers_of_the_operating_system_are_not_for_people() {
+        for (message, words) in [
+            ("Connection refused (os error 111)", "Connection refused"),
+            ("a: b (os error 2); c (os error -3): d", "a: b; c: d"),
+            ("plain (os error", "plain (os error"),
+            ("mine (os error x) and (os error )", "mine (os error x) and (os error )"),
+            ("", ""),
+        ] {
+            assert_eq!(in_words(message), words);
+        }
+        let told = std::io::Error::from_raw_os_error(13).to_string();
+        assert!(!in_words(&told).contains("13"), "{told}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_message_is_taken_and_never_grows(message in r"(\PC| \(os error |[0-9-]|\))*") {
+            let words = in_words(&message);
+            proptest::prop_assert!(words.len() <= message.len());
+            proptest::prop_assert!(message.contains(" (os error ") || words == message);
+        }
     }
 }

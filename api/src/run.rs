@@ -70,6 +70,11 @@ impl RunStatus {
         matches!(self, Self::Done | Self::Failed | Self::Invalidated)
     }
 
+    /// True when its work has begun, or will never begin: its log can be read, if it has one.
+    pub const fn has_started(self) -> bool {
+        !matches!(self, Self::Deactivated | Self::Waiting | Self::Ready | Self::Starting)
+    }
+
     /// The value of `knit#transient` on the Run's outputs, if they carry one.
     pub const fn transient(self) -> Option<&'static str> {
         match self {

@@ -30,6 +30,9 @@ pub mod capability {
     pub const PUSH_TAGS: &str = "push-tags";
     /// `GET /runs/{id}/wait` answers when the Run is over; `GET /plans/{id}/wait` likewise for a Plan's Runs.
     pub const WAIT: &str = "wait";
+    /// `GET /runs/{id}/wait` takes `until=started`, and answers also when the Run's reason is no longer the one
+    /// given with `reason=…`.
+    pub const WAIT_UNTIL: &str = "wait-until";
 }
 
 /// An image registry as users reach it.

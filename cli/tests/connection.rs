@@ -38,6 +38,26 @@ fn a_server_that_is_not_there_is_told_with_its_url_profile_and_what_to_do() {
     for part in ["http://127.0.0.1:1/api", "Connection refused", "knitctl status", "profile \"p\"", ".knit/profile"] {
         assert!(ended.stderr.contains(part), "{part} is missing: {ended:?}");
     }
+    assert!(!ended.stderr.contains("os error"), "{ended:?}");
+}
+
+#[test]
+fn a_source_of_an_image_that_is_not_there_is_a_failure_and_no_wrong_command_line() {
+    let server = Fake::start(|_| {
+        json(
+            200,
+            &value!({"version": "0.1.0", "capabilities": [], "registry": {"host": "127.0.0.1:1", "insecure": true}}),
+        )
+    });
+    let home = Home::of(&server.api_root(), None);
+    let packed = home.knit(&["image", "pack", "nowhere", "a/b:c", "--entrypoint", "/x"]);
+    assert_eq!(
+        (packed.code, packed.stderr.as_str()),
+        (Some(1), "error: cannot pack nowhere: it cannot be read as a folder: No such file or directory\n")
+    );
+    let pushed = home.knit(&["image", "push", "nowhere", "a/b:c"]);
+    let words = "cannot push nowhere as a/b:c: nowhere cannot be read as an image: No such file or directory";
+    assert_eq!((pushed.code, pushed.stderr), (Some(1), format!("error: {words}\n")));
 }
 
 #[test]
@@ -57,6 +77,31 @@ fn words_of_a_server_cannot_steer_the_terminal() {
     let home = Home::of(&server.api_root(), None);
     let ended = home.knit(&["data", "find"]);
     assert!(!ended.stderr.contains('\u{1b}'), "{ended:?}");
+}
+
+#[test]
+fn what_is_meant_for_this_machine_goes_past_a_proxy() {
+    let proxy = Fake::start(|_| json(502, &value!({"message": "a proxy was asked"})));
+    let registry = Fake::start(|_| json(200, &value!({"repositories": []})));
+    let host = format!("localhost:{}", registry.address.port());
+    let server = Fake::start(move |request| {
+        let registry = value!({"host": host, "insecure": true});
+        match request.target.as_str() {
+            "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": [], "registry": registry})),
+            _ => json(200, &value!([])),
+        }
+    });
+    let home = Home::of(&server.api_root(), Some("s3cret"));
+    for arguments in [&["data", "find"], &["image", "ls"]] {
+        let mut command = home.command(&home.project(), arguments);
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env(name, format!("http://{}", proxy.address));
+        }
+        let ended = fake::Ended::from(command.output().unwrap());
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+    }
+    assert!(proxy.all_requests().is_empty(), "{:?}", proxy.all_requests());
+    assert!(registry.requests()[0].header("authorization").is_some(), "the registry was asked, with the token");
 }
 
 #[test]
@@ -163,6 +208,99 @@ fn a_log_is_followed_from_before_its_beginning_and_across_a_break() {
     });
     let ended = Home::of(&server.api_root(), None).knit(&["run", "show", "--log", "--follow", "r1"]);
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\ntwo\n"), "{ended:?}");
+}
+
+/// A Run that stands, with a reason.
+fn standing(id: &str, reason: &str) -> serde_json::Value {
+    let mut run = run(id, "ready");
+    run["reason"] = value!(reason);
+    run
+}
+
+#[test]
+fn a_log_is_awaited_with_one_request_where_the_server_gives_a_signal() {
+    let began = std::sync::atomic::AtomicBool::new(false);
+    let server = Fake::start(move |request| match request.target.as_str() {
+        "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": ["wait", "wait-until"]})),
+        "/api/runs/r1/wait?until=started" => {
+            began.store(true, std::sync::atomic::Ordering::SeqCst);
+            json(200, &run("r1", "running"))
+        }
+        "/api/runs/r1/log?follow" if began.load(std::sync::atomic::Ordering::SeqCst) => fake::chunked("", b"one\n", ""),
+        _ => json(503, &value!({"message": "not yet"})),
+    });
+    let ended = Home::of(&server.api_root(), None).knit(&["run", "show", "--log", "--follow", "r1"]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\n"), "{ended:?}");
+    assert_eq!(server.requests().len(), 3, "{:?}", server.requests());
+}
+
+#[test]
+fn why_a_run_does_not_go_on_is_told_at_once_and_when_the_time_is_over() {
+    let reason = "needs cpu 64, this machine has 2";
+    let server = Fake::start(move |request| match request.target.as_str() {
+        "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": ["wait", "wait-until"]})),
+        "/api/runs/r1" => json(200, &run("r1", "ready")),
+        _ => json(200, &standing("r1", reason)),
+    });
+    let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "r1", "--timeout", "700ms"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert!(server.requests().iter().any(|request| request.target == "/api/runs/r1/wait?reason="));
+    let told = format!("the Run r1 is ready: {reason}\n");
+    assert_eq!(ended.stderr.matches(&told).count(), 1, "{ended:?}");
+    assert!(ended.stderr.starts_with(&told), "{ended:?}");
+}
+
+#[test]
+fn runs_of_a_plan_that_do_not_go_on_are_named_up_to_a_bound() {
+    let many: Vec<_> =
+        (0..40).map(|n| standing(&format!("r{n}"), &format!("needs cpu 64 and more, {}", n % 2))).collect();
+    let server = Fake::start(move |request| match request.target.as_str() {
+        "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": ["wait", "wait-until"]})),
+        "/api/plans/p1" => json(200, &fake::plan("p1")),
+        target if target.starts_with("/api/plans/p1/wait") => json(200, &value!({"quiet": false})),
+        _ => json(200, &value!(many)),
+    });
+    let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "--plan", "p1", "--timeout", "700ms"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    let (before, after) = ended.stderr.split_once("error: ").unwrap();
+    assert_eq!(before.lines().count(), 2, "each reason once: {ended:?}");
+    assert_eq!(
+        (after.matches("is ready: needs cpu 64").count(), after.contains("and 30 more")),
+        (10, true),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_log_is_recommended_only_where_there_is_one() {
+    for (log, code, message, recommended) in [
+        (value!({"tags": [], "knitId": "d9"}), 3, "", true),
+        (value!({"tags": [], "knitId": "d9"}), 255, "no such image", false),
+        (value!(null), 3, "", false),
+    ] {
+        let server = Fake::start(move |_| {
+            let mut run = run("r1", "failed");
+            run["log"] = log.clone();
+            run["exit"] = value!({"code": code, "message": message});
+            json(200, &run)
+        });
+        let ended = Home::of(&server.api_root(), None).knit(&["run", "wait", "r1"]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(ended.stderr.contains("run show --log"), recommended, "{ended:?}");
+    }
+}
+
+#[test]
+fn tables_show_why_a_run_does_not_go_on() {
+    let server = Fake::start(|request| match request.target.as_str() {
+        "/api/runs/r1" => json(200, &standing("r1", "needs cpu 64")),
+        _ => json(200, &value!([standing("r1", "needs cpu 64")])),
+    });
+    let home = Home::of(&server.api_root(), None);
+    for arguments in [&["run", "show", "r1", "-o", "table"][..], &["run", "find", "-o", "table"]] {
+        let ended = home.knit(arguments);
+        assert!(ended.text().contains("needs cpu 64"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong with an installation, said so that a person knows what to do next.
 
+use knit_api::problem::in_words;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -57,26 +58,6 @@ impl Problem {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::NotAllowed,
             _ => Kind::Failed,
         };
-        Self::new(kind, format!("cannot {doing} {}: {}", path.display(), reason(cause)))
-    }
-}
-
-/// The cause in words, without the number of the operating system's error.
-pub(crate) fn reason(cause: &io::Error) -> String {
-    let text = cause.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_said_without_its_number() {
-        assert_eq!(reason(&io::Error::from_raw_os_error(13)), "Permission denied");
-        assert_eq!(reason(&io::Error::other("plain")), "plain");
+        Self::new(kind, format!("cannot {doing} {}: {}", path.display(), in_words(&cause.to_string())))
     }
 }

@@ -20,6 +20,11 @@ pub fn until(then: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(then.micros().saturating_sub(now().micros())).unwrap_or(0))
 }
 
+/// The instant `span` after now for a wait within this process, whatever happens to the wall clock meanwhile.
+pub fn deadline(span: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + span
+}
+
 /// A new id: a random UUID, as the original's.
 pub fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()

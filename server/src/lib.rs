@@ -15,6 +15,7 @@ pub mod clock;
 pub mod content;
 pub mod engine;
 pub mod http;
+pub mod log_file;
 pub mod loops;
 mod private;
 pub mod registry;

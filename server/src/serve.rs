@@ -106,12 +106,12 @@ async fn stop(app: &App, loops: Loops, mut ports: JoinSet<()>, cut: Cancellation
     loops.ended(app.settings.grace + LAST_WORK).await;
     let putting_back = loops::put_back(app);
     tokio::pin!(putting_back);
-    let stopped = match tokio::time::timeout(app.settings.grace + LAST_REQUESTS, &mut putting_back).await {
-        Ok(stopped) => stopped,
-        Err(_) => {
-            cut.cancel();
-            putting_back.await
-        }
+    let in_time = tokio::time::timeout(app.settings.grace + LAST_REQUESTS, &mut putting_back).await;
+    let stopped = if let Ok(stopped) = in_time {
+        stopped
+    } else {
+        cut.cancel();
+        putting_back.await
     };
     let last_requests = tokio::time::timeout(LAST_REQUESTS, async { while ports.join_next().await.is_some() {} });
     if last_requests.await.is_err() {

@@ -2,7 +2,6 @@
 //! and that nothing of it is left. Needs root and Debian's busybox-static; says so and passes without.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
-#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,15 +14,18 @@ use knit_server::engine::local::volumes::Volumes;
 use knit_server::engine::local::{ImageSource, LocalEngine, WorkerSettings};
 use knit_server::engine::{Engine, EngineEvent, Mount, Observation, Started, Volume, Work};
 use knit_server::settings::{Layout, WorkerNetwork};
+use knit_tests::able;
+use knit_tests::able::ROOT;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::PidfdFlags;
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -33,24 +35,11 @@ const TOOLS: [&str; 28] = [
     "nc", "stat", "env", "pwd", "grep", "kill", "wc", "mkdir", "seq", "unshare", "mknod", "nproc", "ps", "chmod",
 ];
 
-/// Says why these tests cannot run here, where that is so.
-fn cannot_run(test: &str) -> bool {
-    let reason = if !rustix::process::geteuid().is_root() {
-        "not root"
-    } else if !Path::new(BUSYBOX).exists() {
-        "no /bin/busybox (Debian: busybox-static)"
-    } else {
-        return false;
-    };
-    eprintln!("SKIPPED {test}: {reason}");
-    true
-}
-
 macro_rules! container_test {
     (async fn $name:ident() $body:block) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            if cannot_run(stringify!($name)) {
+            if !able(&[ROOT, able::BUSYBOX]) {
                 return;
             }
             $body
@@ -59,7 +48,11 @@ macro_rules! container_test {
 }
 
 /// Gives every name the same prepared image.
-struct Prepared(PreparedImage);
+struct Prepared {
+    image: PreparedImage,
+    /// What it was last asked to remove.
+    asked: Mutex<Option<(HashSet<PathBuf>, SystemTime)>>,
+}
 
 #[async_trait]
 impl ImageSource for Prepared {
@@ -67,7 +60,12 @@ impl ImageSource for Prepared {
         if image.repository.contains("missing") {
             return Err(ImageProblem::NotFound { image: image.to_string(), detail: "nobody pushed it".to_owned() });
         }
-        Ok(self.0.clone())
+        Ok(self.image.clone())
+    }
+
+    fn remove_unused(&self, in_use: &HashSet<PathBuf>, before: SystemTime) -> std::io::Result<u64> {
+        *self.asked.lock().unwrap() = Some((in_use.clone(), before));
+        Ok(0)
     }
 }
 
@@ -75,6 +73,7 @@ impl ImageSource for Prepared {
 struct World {
     layout: Layout,
     image: PreparedImage,
+    images: Arc<Prepared>,
     engine: Option<LocalEngine>,
     folder: TempDir,
 }
@@ -107,7 +106,8 @@ impl World {
             cmd: Vec::new(),
         };
         change(&mut image);
-        let mut world = Self { layout, image, engine: None, folder };
+        let images = Arc::new(Prepared { image: image.clone(), asked: Mutex::default() });
+        let mut world = Self { layout, image, images, engine: None, folder };
         world.open();
         world
     }
@@ -117,7 +117,7 @@ impl World {
         let mut settings = WorkerSettings::new(WorkerNetwork::None, 1 << 20);
         settings.executable = env!("CARGO_BIN_EXE_knitd").into();
         let volumes = Volumes::open(self.layout.clone()).unwrap();
-        let images = Arc::new(Prepared(self.image.clone()));
+        let images = Arc::clone(&self.images);
         self.engine = Some(LocalEngine::open(&self.layout, images, volumes, settings).unwrap());
     }
 
@@ -279,7 +279,7 @@ fn kill_process(pid: i32) {
 
 #[test]
 fn a_machine_that_cannot_run_containers_says_what_is_missing() {
-    if cannot_run("a_machine_that_cannot_run_containers") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -293,6 +293,17 @@ fn a_machine_that_cannot_run_containers_says_what_is_missing() {
     assert_eq!(try_as(0), "");
     let said = try_as(65534);
     assert!(said.starts_with("root: ") && said.lines().count() == 1, "{said}");
+}
+
+container_test! {
+    async fn an_engine_that_cannot_keep_workers_says_so() {
+        let world = World::new();
+        world.engine().check().await.unwrap();
+        let folder = world.layout.workers();
+        fs::rename(&folder, folder.with_extension("away")).unwrap();
+        let said = world.engine().check().await.unwrap_err().to_string();
+        assert!(said.contains(folder.to_str().unwrap()), "{said}");
+    }
 }
 
 container_test! {
@@ -513,6 +524,26 @@ container_test! {
 }
 
 container_test! {
+    async fn layers_that_a_worker_stands_on_are_in_use_until_it_is_removed() {
+        let world = World::new();
+        let asked = || async {
+            let before = SystemTime::now();
+            world.engine().tidy(before).await.unwrap();
+            let (in_use, limit) = world.images.asked.lock().unwrap().take().unwrap();
+            assert_eq!(limit, before);
+            in_use
+        };
+        assert!(asked().await.is_empty());
+        let work = world.script("run", "sleep 1000");
+        world.start(&work).await;
+        world.until_running("run").await;
+        assert_eq!(asked().await, world.image.layers.iter().cloned().collect());
+        world.engine().remove_worker(&work.run, Duration::ZERO).await.unwrap();
+        assert!(asked().await.is_empty());
+    }
+}
+
+container_test! {
     async fn links_of_an_image_do_not_lead_out_of_it() {
         let outside = tempfile::tempdir().unwrap();
         let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -578,7 +609,7 @@ container_test! {
 
 #[test]
 fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_accepted() {
-    if cannot_run("a_new_server_takes_up") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     // With its runtime, all that the first server knew and waited for is gone.

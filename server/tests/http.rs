@@ -10,8 +10,10 @@ use fake::Server;
 use http_body_util::BodyExt;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
-use knit_server::{clock, http, loops};
+use knit_server::settings::Settings;
+use knit_server::{clock, http, loops, registry};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -535,6 +537,48 @@ async fn waiting_for_a_run_answers_when_it_is_over_or_when_the_time_is() {
 }
 
 #[tokio::test]
+async fn waiting_for_the_start_of_a_run_answers_when_its_work_begins_or_never_will() {
+    let server = working().await;
+    pushed(&server, "?tag=a:b").await;
+    let plan = registered(&server, &plan_of("a:b")).await;
+    let run = run_of(&server, &plan, RunStatus::Starting).await;
+    let path = format!("/api/runs/{run}/wait?until=started");
+    assert_eq!(call(&server, "GET", &format!("{path}&timeout=0")).await.json()["status"], "starting");
+    let waiting = format!("{path}&timeout=300");
+    let (begun, ()) = tokio::join!(call(&server, "GET", &waiting), async { server.engine.begin(&RunId::new(&run)) });
+    assert_eq!(begun.json()["status"], "running");
+    server.engine.end(&RunId::new(&run), 0, "");
+    run_of(&server, &plan, RunStatus::Done).await;
+    assert_eq!(call(&server, "GET", &waiting).await.json()["status"], "done");
+    call(&server, "GET", &format!("/api/runs/{run}/wait?until=midnight")).await.refused(400);
+
+    server.engine.state().never_fits = Some("needs cpu 64".to_owned());
+    pushed(&server, "?tag=a:c").await;
+    let plan = registered(&server, &plan_of("a:c")).await;
+    let run = run_of(&server, &plan, RunStatus::Ready).await;
+    let path = format!("/api/runs/{run}/wait?timeout=300&until=started");
+    let abort = format!("/api/runs/{run}/abort");
+    let (over, _) = tokio::join!(call(&server, "GET", &path), call(&server, "PUT", &abort));
+    let over = over.json();
+    assert!(matches!(over["status"].as_str(), Some("aborting" | "failed")), "{over}");
+}
+
+#[tokio::test]
+async fn a_wait_tells_a_reason_that_the_client_does_not_know_yet() {
+    let server = working().await;
+    server.engine.state().never_fits = Some("needs cpu 64".to_owned());
+    pushed(&server, "?tag=a:b").await;
+    let plan = registered(&server, &plan_of("a:b")).await;
+    let run = run_of(&server, &plan, RunStatus::Ready).await;
+    let told = call(&server, "GET", &format!("/api/runs/{run}/wait?timeout=300&reason=")).await.json();
+    assert_eq!((&told["status"], &told["reason"]), (&json!("ready"), &json!("needs cpu 64")));
+    let known = format!("/api/runs/{run}/wait?timeout=300&reason=needs+cpu+64");
+    let abort = format!("/api/runs/{run}/abort");
+    let (told, _) = tokio::join!(call(&server, "GET", &known), call(&server, "PUT", &abort));
+    assert_eq!(told.json()["reason"], json!(null));
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_the_server_stops() {
     let server = working().await;
     pushed(&server, "?tag=a:b").await;
@@ -549,7 +593,7 @@ async fn a_wait_ends_when_the_server_stops() {
 async fn the_server_says_what_it_is_and_how_it_does() {
     let server = fake::server(None).await;
     let info = call(&server, "GET", "/api/server").await.json();
-    assert_eq!(info["capabilities"], json!(["bundle", "push-tags", "wait"]));
+    assert_eq!(info["capabilities"], json!(["bundle", "push-tags", "wait", "wait-until"]));
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
     pushed(&server, "").await;
     let status = call(&server, "GET", "/api/server/status").await.json();
@@ -557,6 +601,52 @@ async fn the_server_says_what_it_is_and_how_it_does() {
     assert_eq!((&status["auth"], &status["workerNetwork"]), (&json!(false), &json!("none")));
     assert!(status["disk"]["free"].as_u64().unwrap() <= status["disk"]["total"].as_u64().unwrap());
     assert!(status["engine"]["detail"].as_str().unwrap().starts_with("fake (in memory)"));
+}
+
+/// A server whose registry listens.
+async fn with_registry() -> (Server, tokio::task::JoinHandle<()>) {
+    let mut server = fake::server(None).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings { registry_listen: listener.local_addr().unwrap(), ..(*server.app.settings).clone() };
+    server.app.settings = Arc::new(settings);
+    let router = registry::router(Arc::clone(&server.app.content), registry::Auth::new(None));
+    let (stopping, cut) = (server.app.stopping.clone(), CancellationToken::new());
+    (server, tokio::spawn(http::serve::serve(listener, router, stopping, cut)))
+}
+
+#[tokio::test]
+async fn each_part_of_the_status_says_for_itself_whether_it_works_and_why_not() {
+    let (server, port) = with_registry().await;
+    let parts = async || {
+        let status = call(&server, "GET", "/api/server/status").await;
+        assert_eq!(status.status, 200, "{}", status.text);
+        let status = status.json();
+        ["database", "engine", "registry"]
+            .map(|part| (status[part]["ok"].as_bool().unwrap(), status[part]["detail"].as_str().unwrap().to_owned()))
+    };
+    let well = parts().await;
+    assert!(well.iter().all(|(ok, _)| *ok), "{well:?}");
+
+    server.engine.state().failing.insert("check", 1);
+    let [database, engine, registry] = parts().await;
+    assert!(database.0 && !engine.0 && registry.0);
+    assert!(engine.1.contains("the test says so") && engine.1.contains("fake (in memory)"), "{}", engine.1);
+
+    let blobs = server.app.content.root().join("blobs");
+    std::fs::rename(&blobs, blobs.with_extension("away")).unwrap();
+    let [_, _, registry] = parts().await;
+    assert!(!registry.0 && registry.1.contains("blobs"), "{}", registry.1);
+    std::fs::rename(blobs.with_extension("away"), &blobs).unwrap();
+
+    port.abort();
+    let _ = port.await;
+    let [_, _, registry] = parts().await;
+    assert!(!registry.0 && registry.1.contains("refused"), "{}", registry.1);
+
+    server.app.store.close().await;
+    let [database, engine, _] = parts().await;
+    assert!(!database.0 && engine.0);
+    assert!(database.1.contains("SQLite"), "{}", database.1);
 }
 
 /// A server on a real socket.

@@ -11,12 +11,13 @@ use knit_api::plan::PlanSpec;
 use knit_api::run::{Run, RunStatus};
 use knit_api::tag::Tag;
 use knit_server::clock;
+use knit_server::content::Digest;
 use knit_server::engine::{Engine, Observation, Sealed, Volume};
 use knit_server::loops::{self, Loops};
 use knit_server::rules;
 use knit_server::store::{Claim, Registered, RunQuery, Settle, Stop, Upload};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -493,6 +494,31 @@ async fn what_no_row_knows_is_removed_at_the_start() {
     .await
     .expect("strays are removed");
     assert!(server.engine.state().volumes.contains_key(Volume::of(&kept).as_str()));
+}
+
+#[tokio::test]
+async fn what_images_leave_behind_is_removed_after_a_grace() {
+    let server = fake::server(None).await;
+    let content = &server.app.content;
+    let store = |bytes: &[u8]| {
+        let digest = Digest::of(bytes);
+        let mut writer = content.write_blob().unwrap();
+        writer.write(bytes).unwrap();
+        writer.finish(&digest).unwrap();
+        digest
+    };
+    let (old, young) = (store(b"old"), store(b"young"));
+    let hours = |hours| SystemTime::now() - Duration::from_hours(hours);
+    let path = content.root().join("blobs/sha256").join(&old.hex()[..2]).join(old.hex());
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(hours(25)).unwrap();
+    server.engine.state().failing.insert("tidy", 1);
+
+    let mut tidied = server.engine.tidied.subscribe();
+    let Working { server, loops: _loops } = Working::on(server).await;
+    let before = tokio::time::timeout(LONG, tidied.wait_for(Option::is_some)).await.unwrap().unwrap().unwrap();
+    assert!(hours(100) < before && before < hours(24), "layers that were run today stay");
+    assert_eq!(server.app.content.blob_size(&old).unwrap(), None);
+    assert_eq!(server.app.content.blob_size(&young).unwrap(), Some(5));
 }
 
 #[tokio::test]

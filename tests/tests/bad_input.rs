@@ -96,7 +96,8 @@ fn images_that_cannot_be_used() {
     knit(&["image", "push", "no-such-file.tar", "a/b:c"]).fails(1, &["no-such-file.tar"]);
     fs::write(world.work().join("noise"), [0x55; 5000]).expect("a file");
     knit(&["image", "push", "noise", "a/b:c"]).fails(1, &["noise"]);
-    knit(&["image", "pack", "no-such-folder", "a/b:c", "--entrypoint", "/bin/sh"]).fails(2, &["no-such-folder"]);
+    knit(&["image", "pack", "no-such-folder", "a/b:c", "--entrypoint", "/bin/sh"])
+        .fails(1, &["no-such-folder", "No such file or directory"]);
     world.pack("UPPER:case", &["--entrypoint", "/bin/sh"]).fails(2, &["UPPER"]);
 
     let image = world.busybox();

@@ -46,7 +46,7 @@
 //! # The form of v1.6.1 ([`Form::TarGz`])
 //!
 //! A tar.gz with regular files and symlinks only: empty directories are lost, hard links become
-//! copies. It carries no digest; after `unpack`, [`seal`] tells it.
+//! copies. It carries no digest; after `unpack`, [`seal()`] tells it.
 
 mod error;
 mod header;

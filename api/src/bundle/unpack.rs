@@ -15,7 +15,7 @@ use tar::{EntryType, Header};
 /// Fills the existing, empty folder `into` from a stream, and refuses it if anything is wrong with it.
 /// The stream is read to its very end. After an error `into` holds what came before it: remove it.
 ///
-/// The manifest is written to `manifest`, compressed. [`Form::TarGz`] has none: see [`super::seal`].
+/// The manifest is written to `manifest`, compressed. [`Form::TarGz`] has none: see [`super::seal()`].
 /// Nothing is synced to disk.
 ///
 /// # Errors

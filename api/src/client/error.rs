@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a server, told apart by what a person can do about it.
 
 use crate::id::PlanId;
+use crate::problem::in_words;
 use serde_json::Value;
 use std::error::Error as _;
 use url::Url;
@@ -141,7 +142,7 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
         text = cause.to_string();
         inner = cause.source();
     }
-    text
+    in_words(&text).into_owned()
 }
 
 /// What a server says when it says no: reason, advice, cause.

@@ -5,6 +5,7 @@ use crate::endpoint;
 use crate::id::PlanId;
 use crate::image::ImageQuery;
 use crate::plan::{Plan, PlanSpec, Quiet};
+use crate::run::{Run, RunStatus};
 use crate::server::capability;
 use crate::tag::Tag;
 use reqwest::Method;
@@ -57,22 +58,32 @@ impl Client {
         self.json(method, &endpoint::plan_active(id), &[]).await
     }
 
-    /// Completes when no Run of the Plan is under way and none is about to be made. Outages shorter
-    /// than a minute are waited out.
-    pub async fn wait_for_plan(&self, id: &PlanId) -> Result<(), ClientError> {
+    /// Completes when no Run of the Plan is under way and none is about to be made; until then `look` is
+    /// shown, now and then, the Runs whose work has not begun or does not end. Outages shorter than a minute
+    /// are waited out.
+    pub async fn wait_for_plan(&self, id: &PlanId, mut look: impl FnMut(&[Run])) -> Result<(), ClientError> {
         // An unknown Plan, or a server that is not there, is told at once.
         self.plan(id).await?;
         if !self.can(capability::WAIT).await? {
-            return self.watch_plan(id).await;
+            return self.watch_plan(id, look).await;
         }
+        let statuses = vec![RunStatus::Waiting, RunStatus::Ready, RunStatus::Completing, RunStatus::Aborting];
+        let idle = RunQuery { plans: vec![id.clone()], statuses, ..RunQuery::default() };
         let mut outage = super::runs::Outage::default();
+        // What keeps Runs from starting shows in the beginning.
+        let mut seconds: u64 = 1;
         loop {
-            let request = self.request(Method::GET, self.url(&endpoint::plan_wait(id), &[]));
+            let query = [("timeout", seconds.to_string())];
+            let request = self.request(Method::GET, self.url(&endpoint::plan_wait(id), &query));
             let answer = async { self.read_json::<Quiet>(self.send(request, None).await?).await };
             match answer.await {
                 Ok(Quiet { quiet: true }) => return Ok(()),
                 Ok(Quiet { quiet: false }) => {
                     outage.over();
+                    if let Ok(runs) = self.find_runs(&idle).await {
+                        look(&runs);
+                    }
+                    seconds = (seconds * 2).min(30);
                     // A server may end a wait early; one that does so at once must not be pressed.
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
@@ -82,16 +93,17 @@ impl Client {
     }
 
     /// An original server gives no signal: its Runs are looked at until twice in a row all are over.
-    async fn watch_plan(&self, id: &PlanId) -> Result<(), ClientError> {
+    async fn watch_plan(&self, id: &PlanId, mut look: impl FnMut(&[Run])) -> Result<(), ClientError> {
         let query = RunQuery { plans: vec![id.clone()], ..RunQuery::default() };
         let mut quiet_before = false;
         loop {
             let runs = self.find_runs(&query).await?;
-            let parked = |status| status == crate::run::RunStatus::Deactivated;
+            let parked = |status| status == RunStatus::Deactivated;
             let quiet = runs.iter().all(|run| run.summary.status.is_over() || parked(run.summary.status));
             if quiet && quiet_before {
                 return Ok(());
             }
+            look(&runs);
             quiet_before = quiet;
             // Its loops look around every five seconds.
             tokio::time::sleep(Duration::from_secs(6)).await;

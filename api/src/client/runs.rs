@@ -101,40 +101,81 @@ impl Client {
         self.collect(answer).await.map(drop)
     }
 
-    /// Completes when the Run is over, with the Run. Once the Run was found, outages shorter than a
-    /// minute are waited out.
-    pub async fn wait_for_run(&self, id: &RunId) -> Result<Run, ClientError> {
-        let run = self.run(id).await?;
+    /// Completes when the Run is over, with the Run; until then `look` is shown how it stands, as far as
+    /// the server tells when that has changed. Once the Run was found, outages shorter than a minute are
+    /// waited out.
+    pub async fn wait_for_run(&self, id: &RunId, mut look: impl FnMut(&Run)) -> Result<Run, ClientError> {
+        let mut run = self.run(id).await?;
         if run.summary.status.is_over() {
             return Ok(run);
         }
         let signalled = self.can(capability::WAIT).await?;
+        let with_reason = self.can(capability::WAIT_UNTIL).await?;
         let mut outage = Outage::default();
         let mut pause = Duration::from_millis(250);
-        loop {
-            let began = Instant::now();
-            if signalled {
-                let request = self.request(Method::GET, self.url(&endpoint::run_wait(id), &[]));
-                let answer = async { self.collect(self.send(request, None).await?).await };
-                if let Err(error) = answer.await {
-                    outage.bear(error).await?;
-                    continue;
-                }
+        while !run.summary.status.is_over() {
+            look(&run);
+            let pace = Pace::start();
+            let now = if signalled {
+                let reason = with_reason.then(|| ("reason", run.reason.clone().unwrap_or_default()));
+                self.wait_once(id, reason.as_slice()).await
             } else {
                 // An original server gives no signal: it is asked again, less and less often.
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
-            }
-            match self.run(id).await {
-                Ok(run) if run.summary.status.is_over() => return Ok(run),
-                Ok(_) => outage.over(),
+                self.run(id).await
+            };
+            match now {
+                Ok(now) => {
+                    outage.over();
+                    run = now;
+                    pace.keep().await;
+                }
                 Err(error) => outage.bear(error).await?,
             }
-            // A server may end a wait early; one that does so at once must not be pressed.
-            if began.elapsed() < Duration::from_millis(200) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(run)
+    }
+
+    /// Completes with true when the work of the Run has begun, or will never begin; outages shorter than
+    /// a minute are waited out. Completes with false at once when the server gives no such signal.
+    pub async fn wait_for_start(&self, id: &RunId) -> Result<bool, ClientError> {
+        if !self.can(capability::WAIT_UNTIL).await? {
+            return Ok(false);
+        }
+        let mut outage = Outage::default();
+        loop {
+            let pace = Pace::start();
+            match self.wait_once(id, &[("until", "started".to_owned())]).await {
+                Ok(run) if run.summary.status.has_started() => return Ok(true),
+                Ok(_) => {
+                    outage.over();
+                    pace.keep().await;
+                }
+                Err(error) => outage.bear(error).await?,
             }
         }
+    }
+
+    /// One wait, which the server may end before what was waited for.
+    async fn wait_once(&self, id: &RunId, query: &[(&str, String)]) -> Result<Run, ClientError> {
+        let request = self.request(Method::GET, self.url(&endpoint::run_wait(id), query));
+        self.read_json(self.send(request, None).await?).await
+    }
+}
+
+/// A server may end a wait early; one that does so at once must not be pressed.
+struct Pace(Instant);
+
+impl Pace {
+    const SHORTEST: Duration = Duration::from_millis(200);
+
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    async fn keep(self) {
+        tokio::time::sleep(Self::SHORTEST.saturating_sub(self.0.elapsed())).await;
     }
 }
 

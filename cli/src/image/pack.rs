@@ -79,9 +79,7 @@ fn check(options: &PackOptions) -> Result<(), ImageError> {
 }
 
 fn write(rootfs: &Path, options: &PackOptions) -> Result<Packed, ImageError> {
-    if !rootfs.is_dir() {
-        return Err(ImageError::Pack(format!("{} is not a folder", rootfs.display())));
-    }
+    std::fs::read_dir(rootfs).map_err(|cause| local("it cannot be read as a folder", cause))?;
     let making = |cause| local("writing the image to the temporary folder", cause);
     let layout = tempfile::Builder::new().prefix("knit-image-").tempdir().map_err(making)?;
     let blobs = layout.path().join("blobs").join("sha256");
@@ -311,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let nowhere = folder.path().join("nowhere");
         for (rootfs, options, word) in [
-            (nowhere.as_path(), PackOptions::default(), "is not a folder"),
+            (nowhere.as_path(), PackOptions::default(), "cannot be read as a folder: No such file"),
             (folder.path(), PackOptions { env: vec!["=x".to_owned()], ..Default::default() }, "NAME=value"),
             (folder.path(), PackOptions { env: vec!["x".to_owned()], ..Default::default() }, "NAME=value"),
             (folder.path(), PackOptions { workdir: Some("a".to_owned()), ..Default::default() }, "not absolute"),

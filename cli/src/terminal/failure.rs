@@ -1,6 +1,7 @@
 //! Exit codes, and the one form in which a failure reaches a person: what failed, why, what to do.
 
 use super::{note, plain, stderr_has_colour};
+use knit_api::problem::in_words;
 use std::fmt;
 
 /// Exit codes of both command lines; scripts rely on them.
@@ -96,9 +97,9 @@ impl Failure {
 impl fmt::Display for Failure {
     /// `what: why`, then the advice on a line of its own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&plain(&self.what))?;
+        f.write_str(&in_words(&plain(&self.what)))?;
         if !self.why.is_empty() {
-            write!(f, ": {}", plain(&self.why).trim_end())?;
+            write!(f, ": {}", in_words(&plain(&self.why)).trim_end())?;
         }
         if !self.advice.is_empty() {
             write!(f, "\n  try: {}", plain(&self.advice).trim_end().replace('\n', "\n       "))?;
@@ -146,6 +147,8 @@ mod tests {
     fn a_failure_says_what_why_and_what_to_do() {
         let failure = Failure::new("cannot read x").why("no such file\n").advice("look\nagain");
         assert_eq!(failure.to_string(), "cannot read x: no such file\n  try: look\n       again");
+        let failure = Failure::new("cannot read x").why(std::io::Error::from_raw_os_error(13));
+        assert_eq!(failure.to_string(), "cannot read x: Permission denied");
     }
 
     #[test]

@@ -11,9 +11,10 @@ pub mod progress;
 pub mod table;
 
 pub use failure::{ExitCode, Failure, finish};
-pub use output::{Format, LongOutput, Output, Show, print_json};
+pub use output::{Format, LongOutput, Output, Show, other_than_a_format, print_json};
 pub use table::Table;
 
+use knit_api::problem::in_words;
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -45,7 +46,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 
 /// Says one line of talk on stderr. A stderr that is gone is no reason to stop working.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", plain(text));
+    let _ = writeln!(std::io::stderr().lock(), "{}", in_words(&plain(text)));
 }
 
 /// The text with every control character but newline and tab replaced, so that names and messages

@@ -1,6 +1,6 @@
 //! Progress on stderr: bars on a terminal, nothing otherwise.
 
-use super::{plain, stderr_has_colour, stderr_is_terminal};
+use super::{note, plain, stderr_has_colour, stderr_is_terminal};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
@@ -57,6 +57,11 @@ impl Progress {
     /// Changes what is said of it.
     pub fn title(&self, title: &str) {
         self.bar.set_message(plain(title).into_owned());
+    }
+
+    /// Says one line of talk beside it.
+    pub fn say(&self, text: &str) {
+        self.bar.suspend(|| note(text));
     }
 
     /// Takes it off the terminal.

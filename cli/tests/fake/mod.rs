@@ -187,6 +187,11 @@ pub fn run(id: &str, status: &str) -> serde_json::Value {
     })
 }
 
+/// A Plan as a server sends it.
+pub fn plan(id: &str) -> serde_json::Value {
+    serde_json::json!({"planId": id, "image": "train:v1", "active": true, "inputs": [], "outputs": []})
+}
+
 /// A home folder and a project folder.
 pub struct Home {
     root: tempfile::TempDir,

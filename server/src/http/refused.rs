@@ -5,7 +5,7 @@ use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use knit_api::id::PlanId;
-use knit_api::problem::Problem;
+use knit_api::problem::{Problem, in_words};
 use knit_api::tag::TagError;
 use knit_api::time::TimeError;
 
@@ -66,7 +66,7 @@ impl Refused {
     /// What the engine could not do while it was `doing` something.
     pub(super) fn by_engine(doing: &str, error: &EngineError) -> Self {
         match error {
-            EngineError::BadContent(why) => Self::bad_request(format!("{doing} failed: {why}")),
+            EngineError::BadContent(why) => Self::bad_request(format!("{doing} failed: {}", in_words(why))),
             EngineError::NotFound(what) => Self::not_found(format!("{doing} failed: {what} is not there")),
             EngineError::NoSpace(_) => {
                 tracing::error!(%error, doing, "the disk is full");

@@ -107,11 +107,26 @@ fn refused(id: &RunId, can: &str, refusal: Refusal) -> Refused {
     }
 }
 
-/// `GET /runs/{id}/wait`: answers with the Run when it is over, or as it is when the time is over.
+/// `GET /runs/{id}/wait[?until=over|started]`: answers with the Run when it is over or its work has begun,
+/// with `reason=…` also when its reason is another one, or as it is when the time is over.
 pub(super) async fn wait(State(app): State<App>, Id(id): Id<RunId>, query: Query) -> Answer {
+    let is_reached = match query.first("until") {
+        None | Some("over") => RunStatus::is_over,
+        Some("started") => RunStatus::has_started,
+        Some(other) => {
+            return Err(Refused::bad_request(format!("parameter until: \"{other}\" is neither over nor started")));
+        }
+    };
+    // One that is empty is known as well: none.
+    let known = query.all("reason").next();
     let mut wait = Wait::begin(&app, &query)?;
-    while !app.store.run_status(&id).await?.ok_or_else(|| no_such(&id))?.is_over() && wait.changed().await {}
-    show(State(app), Id(id)).await
+    loop {
+        let (status, reason) = app.store.run_state(&id).await?.ok_or_else(|| no_such(&id))?;
+        let is_news = known.is_some_and(|known| known != reason.as_deref().unwrap_or_default());
+        if is_reached(status) || is_news || !wait.changed().await {
+            return show(State(app), Id(id)).await;
+        }
+    }
 }
 
 /// `GET /runs/{id}/log[?follow]`. Before the Run starts there is nothing to read: 503, come back later.

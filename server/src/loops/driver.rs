@@ -9,6 +9,7 @@ use crate::rules::backoff;
 use crate::store::{Claim, StoreError};
 use async_trait::async_trait;
 use knit_api::id::RunId;
+use knit_api::problem::in_words;
 use knit_api::run::RunStatus;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -152,7 +153,7 @@ impl<D: Duty> Driver<D> {
             let pause = backoff::pause(claim.failures.saturating_add(1));
             let failures = claim.failures.saturating_add(1);
             tracing::error!(r#loop = D::NAME, %run, status = %claim.status, failures, error = %trouble, "a step failed");
-            self.give_back(claim, pause, &trouble.to_string()).await;
+            self.give_back(claim, pause, &in_words(&trouble.to_string())).await;
             // If a user stopped the Run meanwhile, its end could not be claimed until now.
             self.app.wake.finish.notify_one();
             self.app.wake.changed();

@@ -73,6 +73,7 @@ const OUTPUTS: &str = "select d.run_id, d.mount_id, d.id from json_each($1) j jo
 
 const COUNT: &str = "select status, count(*) from run group by status order by status";
 const STATUS: &str = "select status from run where id = $1";
+const STATE: &str = "select status, reason from run where id = $1";
 pub(super) const QUIET: &str = "select case when \
       exists (select 1 from run r where r.plan_id = p.id and r.status <> 'deactivated' \
         and r.status not in ('done', 'failed', 'invalidated')) \
@@ -218,6 +219,16 @@ impl Store {
 
     async fn try_run_status(&self, id: &RunId) -> Db<Option<RunStatus>> {
         self.db.row(STATUS, args![id.as_str()]).await?.map(|row| row.parsed(0)).transpose()
+    }
+
+    /// Status and reason alone, for those who wait for either.
+    pub async fn run_state(&self, id: &RunId) -> Result<Option<(RunStatus, Option<String>)>> {
+        whole!("reading how a Run stands", self.try_run_state(id))
+    }
+
+    async fn try_run_state(&self, id: &RunId) -> Db<Option<(RunStatus, Option<String>)>> {
+        let row = self.db.row(STATE, args![id.as_str()]).await?;
+        row.map(|row| Ok((row.parsed(0)?, row.opt_text(1)?))).transpose()
     }
 
     /// True when no Run of the Plan is under way and nothing is left to project for it. Parked Runs of an

@@ -18,8 +18,8 @@ use knit_server::store::Store;
 use knit_server::wake::Wake;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-use tokio::sync::mpsc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Digest that the fake engine reports for every image.
@@ -27,6 +27,8 @@ pub(crate) const IMAGE_DIGEST: &str = "sha256:0123";
 
 pub(crate) struct FakeEngine {
     state: Mutex<State>,
+    /// What `tidy` was last asked with.
+    pub(crate) tidied: watch::Sender<Option<SystemTime>>,
     events: Mutex<mpsc::UnboundedSender<EngineEvent>>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<EngineEvent>>>,
 }
@@ -60,7 +62,12 @@ pub(crate) struct State {
 impl FakeEngine {
     pub(crate) fn new() -> Arc<Self> {
         let (events, receiver) = mpsc::unbounded_channel();
-        Arc::new(Self { state: Mutex::default(), events: Mutex::new(events), receiver: Mutex::new(Some(receiver)) })
+        Arc::new(Self {
+            state: Mutex::default(),
+            tidied: watch::Sender::new(None),
+            events: Mutex::new(events),
+            receiver: Mutex::new(Some(receiver)),
+        })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -138,6 +145,10 @@ impl Engine for FakeEngine {
             memory_bytes: 1 << 30,
             workers: self.state().workers.len(),
         }
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        self.fails("check")
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
@@ -254,6 +265,12 @@ impl Engine for FakeEngine {
 
     async fn workers(&self) -> Result<Vec<RunId>, EngineError> {
         Ok(self.state().workers.keys().cloned().collect())
+    }
+
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        self.tidied.send_replace(Some(before));
+        self.fails("tidy")?;
+        Ok(1)
     }
 
     async fn log(&self, _: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

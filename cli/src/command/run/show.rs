@@ -95,12 +95,18 @@ impl RunShow {
     async fn open_log(&self, server: &Server) -> Result<knit_api::client::RunLog, ClientError> {
         let mut waiting: Option<Progress> = None;
         let mut pause = Duration::from_millis(100);
+        let mut again = false;
         loop {
             match server.client.run_log(&self.id, self.follow).await {
                 Err(error) if self.follow && error.class() == Class::NotNow => {
-                    // The server has no signal for the start of a Run, so it is asked less and less often.
                     waiting
                         .get_or_insert_with(|| Progress::waiting(&format!("waiting for the Run {} to start", self.id)));
+                    let signalled = server.client.wait_for_start(&self.id).await?;
+                    if signalled && !again {
+                        again = true;
+                        continue;
+                    }
+                    // Without a signal, or should it be wrong, the server is asked less and less often.
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }

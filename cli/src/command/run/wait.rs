@@ -5,8 +5,14 @@ use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, Output, Show};
 use knit_api::client::RunQuery;
 use knit_api::id::{PlanId, RunId};
-use knit_api::run::{Run, RunStatus};
+use knit_api::run::{Run, RunStatus, exit_code};
 use knit_api::time::Duration;
+use std::collections::HashSet;
+
+/// How many different reasons are told while waiting, and how many Runs are named when the time is over.
+const MOST_TOLD: usize = 10;
+/// How long to ask what is unfinished when the time is over.
+const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Wait for the end of a Run, or until a Plan has no Run under way. Ends with 0 when all went well,
 /// with 1 when a Run failed, with 7 when the time is over.
@@ -42,14 +48,15 @@ impl Wait {
             (None, None) => return Err(Failure::usage("nothing to wait for").advice("name a Run, or --plan PLAN_ID")),
         };
         let waiting = Progress::waiting(&format!("waiting for {what}"));
-        let ended = self.ended(&server, &what);
+        let ended = self.ended(&server, &what, Reasons::new(&waiting));
         let ended = match self.timeout {
             None => ended.await,
-            Some(patience) => tokio::time::timeout(patience, ended).await.unwrap_or_else(|_| {
-                Err(Failure::new(format!("{what}: not over yet"))
-                    .why(format!("it took longer than {}", shown(patience)))
-                    .exit(ExitCode::TimedOut))
-            }),
+            Some(patience) => match tokio::time::timeout(patience, ended).await {
+                Ok(ended) => ended,
+                Err(_) => Err(Failure::new(format!("{what}: not over yet"))
+                    .why(format!("it took longer than {}{}", shown(patience), self.unfinished(&server).await))
+                    .exit(ExitCode::TimedOut)),
+            },
         };
         waiting.clear();
         let runs = ended?;
@@ -59,20 +66,25 @@ impl Wait {
             Some(run) => {
                 let failed = runs.iter().filter(|run| run.summary.status == RunStatus::Failed).count();
                 let others = if failed > 1 { format!(" (and {} more)", failed - 1) } else { String::new() };
-                Err(Failure::new(format!("the Run {} {}{others}", run.summary.id, run.summary.status))
-                    .why(super::result(run))
-                    .advice(format!("knit run show --log {}", run.summary.id)))
+                let failure = Failure::new(format!("the Run {} {}{others}", run.summary.id, run.summary.status))
+                    .why(super::result(run));
+                let id = &run.summary.id;
+                Err(if has_log(run) { failure.advice(format!("knit run show --log {id}")) } else { failure })
             }
         }
     }
 
     /// The Runs that count, once all of them are over.
-    async fn ended(&self, server: &Server, what: &str) -> Result<Vec<Run>, Failure> {
+    async fn ended(&self, server: &Server, what: &str, mut reasons: Reasons<'_>) -> Result<Vec<Run>, Failure> {
         let failed = |e: &knit_api::client::ClientError| server.failed(format!("cannot wait for {what}"), e);
         match (&self.run, &self.plan) {
-            (Some(run), _) => Ok(vec![server.client.wait_for_run(run).await.map_err(|e| failed(&e))?]),
+            (Some(run), _) => {
+                let ended = server.client.wait_for_run(run, |run| reasons.tell(run)).await;
+                Ok(vec![ended.map_err(|e| failed(&e))?])
+            }
             (None, Some(plan)) => {
-                server.client.wait_for_plan(plan).await.map_err(|e| failed(&e))?;
+                let look = |runs: &[Run]| runs.iter().for_each(|run| reasons.tell(run));
+                server.client.wait_for_plan(plan, look).await.map_err(|e| failed(&e))?;
                 let query = RunQuery { plans: vec![plan.clone()], ..RunQuery::default() };
                 let mut runs = server.client.find_runs(&query).await.map_err(|e| failed(&e))?;
                 // A deleted Run has no say.
@@ -81,6 +93,29 @@ impl Wait {
             }
             (None, None) => Ok(Vec::new()),
         }
+    }
+
+    /// The Runs that are not over, a few of them, each on a line with why it waits; empty when the server
+    /// does not tell.
+    async fn unfinished(&self, server: &Server) -> String {
+        let asked = async {
+            match (&self.run, &self.plan) {
+                (Some(run), _) => server.client.run(run).await.map(|run| vec![run]),
+                (None, plan) => {
+                    let query = RunQuery { plans: plan.iter().cloned().collect(), ..RunQuery::default() };
+                    server.client.find_runs(&query).await
+                }
+            }
+        };
+        let Ok(Ok(mut runs)) = tokio::time::timeout(LAST_LOOK, asked).await else { return String::new() };
+        // Those that are parked are not waited for.
+        runs.retain(|run| !run.summary.status.is_over() && run.summary.status != RunStatus::Deactivated);
+        let more = runs.len().saturating_sub(MOST_TOLD);
+        let mut lines: Vec<String> = runs.iter().take(MOST_TOLD).map(standing).collect();
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        lines.iter().map(|line| format!("\n  {line}")).collect()
     }
 
     fn print(&self, runs: &[Run]) -> Result<(), Failure> {
@@ -98,4 +133,43 @@ impl Wait {
 
 fn shown(patience: std::time::Duration) -> String {
     format!("{} s", patience.as_secs_f64())
+}
+
+/// Where a Run stands, and why it does not go on.
+fn standing(run: &Run) -> String {
+    let (id, status) = (&run.summary.id, run.summary.status);
+    match run.reason.as_deref() {
+        None | Some("") => format!("the Run {id} is {status}"),
+        Some(reason) => format!("the Run {id} is {status}: {reason}"),
+    }
+}
+
+/// Whether there is a log to look into: the Plan asks for one, and the worker was started.
+fn has_log(run: &Run) -> bool {
+    let not_started = |exit: &knit_api::run::Exit| exit.code == exit_code::NOT_STARTED && !exit.message.is_empty();
+    run.log.is_some() && !run.summary.exit.as_ref().is_some_and(not_started)
+}
+
+/// Tells why Runs do not go on, each reason once.
+struct Reasons<'a> {
+    beside: &'a Progress,
+    told: HashSet<String>,
+}
+
+impl<'a> Reasons<'a> {
+    fn new(beside: &'a Progress) -> Self {
+        Self { beside, told: HashSet::new() }
+    }
+
+    fn tell(&mut self, run: &Run) {
+        let Some(reason) = run.reason.as_deref().filter(|reason| !reason.is_empty()) else { return };
+        // The others are at work.
+        let stands = matches!(
+            run.summary.status,
+            RunStatus::Waiting | RunStatus::Ready | RunStatus::Completing | RunStatus::Aborting
+        );
+        if stands && self.told.len() < MOST_TOLD && self.told.insert(reason.to_owned()) {
+            self.beside.say(&standing(run));
+        }
+    }
 }

@@ -80,6 +80,12 @@ impl Folder {
         write_json(&self.path().join(file::ORDER), order)
     }
 
+    /// The layers that its container stands on, once that is decided.
+    pub(super) fn layers(&self) -> io::Result<Vec<PathBuf>> {
+        let order: Option<Order> = read_json(&self.path().join(file::ORDER))?;
+        Ok(order.map(|order| order.layers).unwrap_or_default())
+    }
+
     /// The image that was to run, once that is decided.
     pub(super) fn image_digest(&self) -> Option<String> {
         let order: Option<Order> = read_json(&self.path().join(file::ORDER)).ok().flatten();

@@ -13,17 +13,19 @@ use super::native::shim::STARTED;
 use super::native::{lock, spec};
 use super::volumes::Volumes;
 use super::{ImageSource, admission};
+use crate::clock;
 use crate::engine::{EngineError, EngineEvent, Mount, Observation, Work};
 use crate::settings::WorkerNetwork;
 use knit_api::id::RunId;
+use knit_api::problem::in_words;
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::AsyncReadExt as _;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -224,7 +226,7 @@ impl Shared {
             match self.images.prepare(&work.image).await {
                 Err(problem @ ImageProblem::Unreachable { .. }) if attempt < ATTEMPTS => {
                     tracing::warn!(run = %work.run, attempt, %problem, "fetching an image");
-                    let reason = format!("{problem}; attempt {attempt} of {ATTEMPTS}");
+                    let reason = format!("{}; attempt {attempt} of {ATTEMPTS}", in_words(&problem.to_string()));
                     self.show(&work.run, worker, Observation::Preparing { reason });
                     tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
                     attempt += 1;
@@ -329,10 +331,10 @@ impl Shared {
                     if let Some(grace) = *stop.borrow_and_update() {
                         // It may have ended meanwhile.
                         let _ = pidfd_send_signal(process.get_ref(), Signal::TERM);
-                        deadline = Some(Instant::now() + grace);
+                        deadline = Some(clock::deadline(grace));
                     }
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(|| clock::deadline(Duration::ZERO))), if deadline.is_some() => {
                     if killed {
                         tracing::error!(%run, "the shim does not end although its container did; ending it");
                         let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
@@ -343,7 +345,7 @@ impl Shared {
                             tracing::error!(%run, %cause, "killing a container");
                         }
                         killed = true;
-                        deadline = Some(Instant::now() + SHIM_GRACE);
+                        deadline = Some(clock::deadline(SHIM_GRACE));
                     }
                 }
             }
@@ -387,6 +389,23 @@ impl Shared {
         })?;
         self.forget(run);
         Ok(())
+    }
+
+    /// See [`crate::engine::Engine::tidy`].
+    pub(super) async fn tidy(self: &Arc<Self>, before: SystemTime) -> Result<u64, EngineError> {
+        let tidying = self.blocking(move |shared| {
+            let workers: Vec<RunId> = shared.workers().keys().cloned().collect();
+            let mut in_use = HashSet::new();
+            for run in &workers {
+                let folder = Folder::of(&shared.folders, run).map_err(io::Error::other)?;
+                in_use.extend(folder.layers()?);
+            }
+            shared.images.remove_unused(&in_use, before)
+        });
+        tidying.await.map_err(|cause| EngineError::Failed {
+            what: "removing unpacked images that nobody uses".to_owned(),
+            cause: cause.to_string(),
+        })
     }
 
     fn forget(&self, run: &RunId) {

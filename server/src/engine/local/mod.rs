@@ -19,11 +19,12 @@ use life::{Shared, Stage, Worker};
 use native::cgroup::Cgroups;
 use native::program::Program;
 use native::requirements;
-use std::collections::HashMap;
+use rustix::fs::Access;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use volumes::Volumes;
 
@@ -42,12 +43,21 @@ pub mod volumes;
 pub trait ImageSource: Send + Sync + 'static {
     /// See [`Images::prepare`].
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageProblem>;
+
+    /// See [`Images::remove_unused`]. Blocks. A source that keeps nothing has nothing to remove.
+    fn remove_unused(&self, _in_use: &HashSet<PathBuf>, _before: SystemTime) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 #[async_trait]
 impl ImageSource for Images {
     async fn prepare(&self, image: &ImageRef) -> Result<PreparedImage, ImageProblem> {
         Self::prepare(self, image).await
+    }
+
+    fn remove_unused(&self, in_use: &HashSet<PathBuf>, before: SystemTime) -> io::Result<u64> {
+        Self::remove_unused(self, in_use, before)
     }
 }
 
@@ -164,6 +174,12 @@ fn capacity() -> Room {
     Room { cpu_millis: cpus as u64 * 1000, memory_bytes: kib * 1024 }
 }
 
+/// Why nothing can be made in a folder, if so.
+fn obstacle(folder: &Path) -> Option<EngineError> {
+    let cause = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(EngineError::Failed { what: format!("writing to {}", folder.display()), cause: cause.to_string() })
+}
+
 #[async_trait]
 impl Engine for LocalEngine {
     fn status(&self) -> EngineStatus {
@@ -178,6 +194,18 @@ impl Engine for LocalEngine {
             cpu_millis: shared.capacity.cpu_millis,
             memory_bytes: shared.capacity.memory_bytes,
             workers: shared.workers().len(),
+        }
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        let mut folders = self.shared.groups.folders("");
+        folders.extend([self.shared.folders.clone(), self.shared.volumes.folder()]);
+        let looked =
+            tokio::task::spawn_blocking(move || folders.into_iter().find_map(|folder| obstacle(&folder))).await;
+        match looked {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => Err(found),
+            Err(cause) => Err(EngineError::Failed { what: "looking at folders".to_owned(), cause: cause.to_string() }),
         }
     }
 
@@ -257,6 +285,10 @@ impl Engine for LocalEngine {
 
     async fn workers(&self) -> Result<Vec<RunId>, EngineError> {
         Ok(self.shared.workers().keys().cloned().collect())
+    }
+
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        self.shared.tidy(before).await
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

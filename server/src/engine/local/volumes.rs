@@ -53,6 +53,11 @@ impl Volumes {
         Ok(Self { layout, deleter: Arc::new(deleter) })
     }
 
+    /// Where all volumes are.
+    pub fn folder(&self) -> PathBuf {
+        self.layout.volumes()
+    }
+
     /// The folder of a volume. A name that is not one plain path segment leads to a place where nothing
     /// ever is.
     pub fn path(&self, volume: &Volume) -> PathBuf {

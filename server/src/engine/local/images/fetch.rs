@@ -3,7 +3,8 @@
 use super::platform;
 use super::{ImageProblem, Locks};
 use crate::content::{
-    ContentError, ContentStore, Descriptor, Digest, Manifest, Platform, RepositoryName, TagName, media_type,
+    ContentError, ContentStore, Descriptor, Digest, MANIFEST_LIMIT, Manifest, Platform, RepositoryName, TagName,
+    media_type,
 };
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -11,7 +12,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use oci_client::{Client, Reference, RegistryOperation};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -33,11 +34,23 @@ const ACCEPTED: [&str; 5] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
+/// Longest body of an error that is read.
+const ERROR_LIMIT: usize = 64 << 10;
+
 /// Other registries, over https; over http on this machine.
 #[derive(Default)]
 pub(super) struct Remote {
-    https: OnceLock<Client>,
-    http: OnceLock<Client>,
+    https: OnceLock<Connection>,
+    http: OnceLock<Connection>,
+}
+
+/// How registries are asked.
+struct Connection {
+    scheme: &'static str,
+    /// For tokens and blobs.
+    client: Client,
+    /// For manifests, which `client` would read whole, however long they are.
+    manifests: reqwest::Client,
 }
 
 impl fmt::Debug for Remote {
@@ -48,7 +61,7 @@ impl fmt::Debug for Remote {
 
 /// One image of one registry.
 struct Wanted<'a> {
-    client: &'a Client,
+    connection: &'a Connection,
     reference: Reference,
     image: &'a str,
     host: &'a str,
@@ -72,7 +85,7 @@ impl Remote {
         };
         let repository = content.remote(host, name).ok_or_else(not_a_host)?;
         let wanted = Wanted {
-            client: self.client(host).map_err(|error| ImageProblem::Unreachable {
+            connection: self.connection(host).map_err(|error| ImageProblem::Unreachable {
                 image: image.to_owned(),
                 cause: format!("no connection can be set up on this machine: {}", reasons(&error)),
             })?,
@@ -99,23 +112,83 @@ impl Remote {
         }
     }
 
-    fn client(&self, host: &str) -> Result<&Client, OciDistributionError> {
-        let (client, protocol) =
-            if is_loopback(host) { (&self.http, ClientProtocol::Http) } else { (&self.https, ClientProtocol::Https) };
-        if let Some(client) = client.get() {
-            return Ok(client);
+    fn connection(&self, host: &str) -> Result<&Connection, OciDistributionError> {
+        let (connection, scheme) = if is_loopback(host) { (&self.http, "http") } else { (&self.https, "https") };
+        match connection.get() {
+            Some(connection) => Ok(connection),
+            None => Connection::new(scheme).map(|made| connection.get_or_init(|| made)),
         }
+    }
+}
+
+impl Connection {
+    fn new(scheme: &'static str) -> Result<Self, OciDistributionError> {
+        const TO_CONNECT: Duration = Duration::from_secs(15);
+        const TO_READ: Duration = Duration::from_mins(1);
+        const NAME: &str = concat!("knitd/", env!("CARGO_PKG_VERSION"));
         // Does nothing when the program chose its cryptography already, as it does at its start.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let made = Client::try_from(ClientConfig {
+        let protocol = if scheme == "http" { ClientProtocol::Http } else { ClientProtocol::Https };
+        let client = Client::try_from(ClientConfig {
             protocol,
-            connect_timeout: Some(Duration::from_secs(15)),
-            read_timeout: Some(Duration::from_mins(1)),
-            user_agent: concat!("knitd/", env!("CARGO_PKG_VERSION")),
+            connect_timeout: Some(TO_CONNECT),
+            read_timeout: Some(TO_READ),
+            user_agent: NAME,
             ..ClientConfig::default()
         })?;
-        Ok(client.get_or_init(|| made))
+        let manifests = reqwest::Client::builder()
+            .connect_timeout(TO_CONNECT)
+            .read_timeout(TO_READ)
+            .user_agent(NAME)
+            .https_only(scheme == "https")
+            .build()?;
+        Ok(Self { scheme, client, manifests })
     }
+
+    /// The bytes of a manifest; nothing when there are more than a manifest may have.
+    async fn manifest(
+        &self,
+        reference: &Reference,
+        token: Option<&str>,
+    ) -> Result<Option<Vec<u8>>, OciDistributionError> {
+        let which = reference.digest().or(reference.tag()).unwrap_or_default();
+        let (registry, name) = (reference.resolve_registry(), reference.repository());
+        let url = format!("{}://{registry}/v2/{name}/manifests/{which}", self.scheme);
+        let mut request = self.manifests.get(&url).header(http::header::ACCEPT, ACCEPTED.join(", "));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let mut answer = request.send().await?;
+        let status = answer.status();
+        if status == http::StatusCode::OK {
+            let (bytes, all) = start_of(&mut answer, MANIFEST_LIMIT as usize).await?;
+            return Ok(all.then_some(bytes));
+        }
+        if status == http::StatusCode::UNAUTHORIZED {
+            return Err(OciDistributionError::UnauthorizedError { url });
+        }
+        let (body, _) = start_of(&mut answer, ERROR_LIMIT).await?;
+        Err(match serde_json::from_slice(&body) {
+            Ok(envelope) if status.is_client_error() => OciDistributionError::RegistryError { envelope, url },
+            _ => {
+                let message = String::from_utf8_lossy(&body).into_owned();
+                OciDistributionError::ServerError { code: status.as_u16(), url, message }
+            }
+        })
+    }
+}
+
+/// Reads a body up to `limit` bytes; true when that is all of it.
+async fn start_of(answer: &mut reqwest::Response, limit: usize) -> reqwest::Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if chunk.len() > limit - bytes.len() {
+            bytes.extend_from_slice(&chunk[..limit - bytes.len()]);
+            return Ok((bytes, false));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, true))
 }
 
 impl Wanted<'_> {
@@ -123,16 +196,20 @@ impl Wanted<'_> {
     async fn manifest(&self) -> Result<(Vec<u8>, &'static str, Manifest), ImageProblem> {
         let host: Platform = platform::host();
         let mut reference = self.reference.clone();
+        let client = &self.connection.client;
+        let attempt = || client.auth(&self.reference, &RegistryAuth::Anonymous, RegistryOperation::Pull);
+        let token = retried(attempt).await.map_err(|error| self.failed(&error))?;
         for _ in 0..DEEPEST_INDEX {
             let asked = &reference;
-            let attempt = || self.client.pull_manifest_raw(asked, &RegistryAuth::Anonymous, &ACCEPTED);
-            let (bytes, _) = retried(attempt).await.map_err(|error| self.failed(&error))?;
+            let attempt = || self.connection.manifest(asked, token.as_deref());
+            let sent = retried(attempt).await.map_err(|error| self.failed(&error))?;
+            let bytes = sent.ok_or_else(|| self.bad(format!("its manifest has more than {MANIFEST_LIMIT} bytes")))?;
             if reference.digest().is_some_and(|digest| digest != Digest::of(&bytes).to_string()) {
                 return Err(self.bad("the registry sent another manifest than the one that was asked for"));
             }
             let (manifest, kind) = Manifest::read(&bytes, "").map_err(|error| self.bad(error.to_string()))?;
             if manifest.children().is_empty() && matches!(manifest, Manifest::Image { .. }) {
-                return Ok((bytes.into(), kind, manifest));
+                return Ok((bytes, kind, manifest));
             }
             let chosen = platform::choose(&host, manifest.children())
                 .map_err(|there| ImageProblem::no_platform(self.image, &host, &there))?;
@@ -169,9 +246,6 @@ impl Wanted<'_> {
     fn failed(&self, error: &OciDistributionError) -> ImageProblem {
         let image = self.image.to_owned();
         let host = self.host;
-        if let OciDistributionError::DigestError(error) = error {
-            return ImageProblem::Bad { image, cause: format!("{host} sent a manifest that is damaged: {error}") };
-        }
         match answer(error) {
             Answer::NotThere => {
                 ImageProblem::NotFound { image, detail: format!("the registry {host} does not have it") }
@@ -245,7 +319,8 @@ impl<'a> Body<'a> {
         let at = self.at;
         // The store verifies the whole; the client's own check would refuse a part.
         let left = self.blob.size.saturating_sub(at);
-        let attempt = || wanted.client.pull_blob_stream_partial(&wanted.reference, &descriptor, at, Some(left));
+        let client = &wanted.connection.client;
+        let attempt = || client.pull_blob_stream_partial(&wanted.reference, &descriptor, at, Some(left));
         let answered = retried(attempt).await.map_err(|error| {
             let told = io::Error::other(reasons(&error));
             *self.failure = Some(error);

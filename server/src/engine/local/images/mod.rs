@@ -19,13 +19,15 @@ use crate::content::{
 };
 use config::Config;
 use knit_api::image::ImageRef;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use unpack::{Limits, UnpackError};
 
@@ -114,6 +116,8 @@ pub struct Images {
     remote: fetch::Remote,
     locks: Locks,
     unpacking: Arc<tokio::sync::Semaphore>,
+    /// Layers of images that are being prepared, with how many of those need them.
+    needed: Mutex<HashMap<PathBuf, usize>>,
 }
 
 /// An image as it was found, before its layers are unpacked.
@@ -138,6 +142,7 @@ impl Images {
             remote: fetch::Remote::default(),
             locks: Locks::default(),
             unpacking: Arc::new(tokio::sync::Semaphore::new(UNPACKED_AT_ONCE)),
+            needed: Mutex::default(),
         }
     }
 
@@ -167,9 +172,11 @@ impl Images {
             )));
         }
         let mut folders: Vec<PathBuf> = Vec::with_capacity(layers.len());
+        let mut needs = Needs { needed: &self.needed, folders: Vec::with_capacity(layers.len()) };
         let mut chain: Option<Digest> = None;
         for (layer, diff_id) in layers.iter().zip(&diff_ids) {
             let id = config::chain_id(chain.as_ref(), diff_id);
+            needs.add(self.folder(&id));
             folders.push(self.layer(&text, layer, diff_id, &id, &folders).await?);
             chain = Some(id);
         }
@@ -184,27 +191,39 @@ impl Images {
         })
     }
 
-    /// Removes unpacked layers that were made before `before` and are not among `in_use`; they are
-    /// unpacked again when they are needed. Blocks. Nothing may be preparing an image meanwhile.
+    /// Removes unpacked layers that nobody used since `before`, that are not among `in_use`, and that no
+    /// image needs which is being prepared now; they are unpacked again when they are needed. Blocks.
     pub fn remove_unused(&self, in_use: &HashSet<PathBuf>, before: SystemTime) -> io::Result<u64> {
+        let limit = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        // Names, because an installation may be reached by more than one path.
+        let in_use: HashSet<&OsStr> = in_use.iter().filter_map(|path| path.file_name()).collect();
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.layers)? {
             let entry = entry?;
             let path = entry.path();
-            let ours = entry.file_name().len() == SHORT;
-            // The change time: the other times are the layer's own.
-            let made = std::os::unix::fs::MetadataExt::ctime(&entry.metadata()?);
-            let limit = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            if !ours || in_use.contains(&path) || u64::try_from(made).unwrap_or(0) >= limit {
+            let name = entry.file_name();
+            if name.len() != SHORT || in_use.contains(name.as_os_str()) {
                 continue;
             }
-            // Away from its name first: what has a name is whole.
             let aside = self.incoming();
-            std::fs::rename(&path, &aside)?;
+            {
+                // Whoever needs it says so before looking for it, and then finds it whole or not at all.
+                let needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+                if needed.contains_key(&path) || std::fs::symlink_metadata(&path)?.ctime() >= limit {
+                    continue;
+                }
+                std::fs::rename(&path, &aside)?;
+            }
             delete(&aside)?;
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Where the layer of this chain id lies once it is unpacked.
+    fn folder(&self, chain_id: &Digest) -> PathBuf {
+        self.layers.join(&chain_id.hex()[..SHORT])
     }
 
     fn incoming(&self) -> PathBuf {
@@ -272,10 +291,9 @@ impl Images {
             let cause = format!("its layer {} is \"{kind}\", which is no tar archive", layer.digest);
             return Err(ImageProblem::Bad { image: image.to_owned(), cause });
         }
-        let hex = chain_id.hex();
-        let folder = self.layers.join(&hex[..SHORT]);
-        let alone = self.locks.hold(&hex).await;
-        if tokio::fs::try_exists(&folder).await.map_err(storage)? {
+        let folder = self.folder(chain_id);
+        let alone = self.locks.hold(&chain_id.hex()).await;
+        if mark_used(&folder).map_err(storage)? {
             return Ok(folder);
         }
         let turn = self.unpacking.clone().acquire_owned().await.map_err(io::Error::other).map_err(storage)?;
@@ -295,6 +313,46 @@ impl Images {
         })
         .await?;
         Ok(folder)
+    }
+}
+
+/// The layers that one preparation needs, until it is over.
+struct Needs<'a> {
+    needed: &'a Mutex<HashMap<PathBuf, usize>>,
+    folders: Vec<PathBuf>,
+}
+
+impl Needs<'_> {
+    fn add(&mut self, folder: PathBuf) {
+        *self.needed.lock().unwrap_or_else(PoisonError::into_inner).entry(folder.clone()).or_default() += 1;
+        self.folders.push(folder);
+    }
+}
+
+impl Drop for Needs<'_> {
+    fn drop(&mut self) {
+        let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in self.folders.drain(..) {
+            if let Entry::Occupied(mut count) = needed.entry(folder) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+}
+
+/// Marks a layer as used now; false when it is not there. Setting the time of access sets the time of
+/// change as well, which is the one that counts: the others are the layer's own.
+fn mark_used(folder: &Path) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+    let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let times = Timestamps { last_access: time(UTIME_NOW), last_modification: time(UTIME_OMIT) };
+    match utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -427,11 +485,38 @@ struct Locks {
 impl Locks {
     async fn hold(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
-            let mut held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             // Those that only stand here are held by nobody.
             held.retain(|_, lock| Arc::strong_count(lock) > 1);
             held.entry(name.to_owned()).or_default().clone()
         };
         lock.lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_layer_stays_while_an_image_is_prepared_that_needs_it() {
+        let place = tempfile::tempdir().unwrap();
+        let content = Arc::new(ContentStore::open(&place.path().join("content")).unwrap());
+        let images = Images::new(content, place.path().join("layers"));
+        let id = Digest::of(b"a layer");
+        std::fs::create_dir_all(images.folder(&id).join("bin")).unwrap();
+        let remove = || images.remove_unused(&HashSet::new(), SystemTime::now() + Duration::from_hours(1)).unwrap();
+
+        let mut first = Needs { needed: &images.needed, folders: Vec::new() };
+        first.add(images.folder(&id));
+        let mut second = Needs { needed: &images.needed, folders: Vec::new() };
+        second.add(images.folder(&id));
+        drop(first);
+        assert_eq!(remove(), 0);
+        drop(second);
+        assert!(mark_used(&images.folder(&id)).unwrap());
+        assert_eq!(remove(), 1);
+        assert!(!mark_used(&images.folder(&id)).unwrap() && images.needed.lock().unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! What the server asks of a shim, and what the shim answers: two JSON files in the worker's folder.
 
 use crate::engine::local::admission;
+use knit_api::problem::in_words;
 use knit_api::run::{Exit, exit_code};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -145,7 +146,7 @@ impl Outcome {
         let sentences: Vec<&str> =
             std::iter::once(message.as_str()).chain(self.notes.iter().map(String::as_str)).collect();
         let message = sentences.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
-        Exit { code, message }
+        Exit { code, message: in_words(&message).into_owned() }
     }
 }
 
@@ -217,5 +218,7 @@ mod tests {
     fn notes_follow_the_message() {
         let outcome = Outcome { end: End::Exited { code: 0 }, notes: vec!["a".to_owned(), "b".to_owned()] };
         assert_eq!(outcome.exit().message, "a; b");
+        let told = io::Error::from_raw_os_error(libc::ENOSPC);
+        assert_eq!(Outcome::not_started(format!("x: {told}")).exit().message, "x: No space left on device");
     }
 }
