@@ -297,7 +297,7 @@ fn tables_show_why_a_run_does_not_go_on() {
         _ => json(200, &value!([standing("r1", "needs cpu 64")])),
     });
     let home = Home::of(&server.api_root(), None);
-    for arguments in [&["run", "show", "r1", "-o", "table"][..], &["run", "find", "-o", "table"]] {
+    for arguments in [&["run", "show", "r1", "-o", "table"][..], &["run", "find", "--output", "table"]] {
         let ended = home.knit(arguments);
         assert!(ended.text().contains("needs cpu 64"), "{ended:?}");
     }

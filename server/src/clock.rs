@@ -9,6 +9,11 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// The present as file systems tell it.
+pub fn file_time() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// The instant `span` after now.
 pub fn after(span: Duration) -> Timestamp {
     let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);

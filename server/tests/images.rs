@@ -381,7 +381,7 @@ async fn an_endless_manifest_is_read_only_up_to_its_bound() {
 
 #[tokio::test]
 async fn a_registry_that_hands_out_tokens_is_asked_with_one() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let manifests = tempfile::tempdir().unwrap();
