@@ -72,7 +72,7 @@ mod tests {
         for line in [
             "knitctl up",
             "knitctl up --dir /srv/knit --port 0 --registry-port=0 --no-register",
-            "knitctl up --no-auth --worker-network host --grace 1m --knitd /opt/knitd",
+            "knitctl up --auth --worker-network host --grace 1m --knitd /opt/knitd",
             "knitctl down --grace 500ms",
             "knitctl status -o json",
             "knitctl version",

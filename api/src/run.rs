@@ -116,6 +116,8 @@ pub struct Exit {
 
 /// Exit codes that the system itself records.
 pub mod exit_code {
+    /// The program ended well, but what it made cannot be kept.
+    pub const NOT_KEPT: u8 = 252;
     /// Aborted by a user.
     pub const ABORTED: u8 = 253;
     /// The worker vanished.

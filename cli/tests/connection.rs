@@ -80,6 +80,31 @@ fn words_of_a_server_cannot_steer_the_terminal() {
 }
 
 #[test]
+fn what_is_meant_for_this_machine_goes_past_a_proxy() {
+    let proxy = Fake::start(|_| json(502, &value!({"message": "a proxy was asked"})));
+    let registry = Fake::start(|_| json(200, &value!({"repositories": []})));
+    let host = format!("localhost:{}", registry.address.port());
+    let server = Fake::start(move |request| {
+        let registry = value!({"host": host, "insecure": true});
+        match request.target.as_str() {
+            "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": [], "registry": registry})),
+            _ => json(200, &value!([])),
+        }
+    });
+    let home = Home::of(&server.api_root(), Some("s3cret"));
+    for arguments in [&["data", "find"], &["image", "ls"]] {
+        let mut command = home.command(&home.project(), arguments);
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env(name, format!("http://{}", proxy.address));
+        }
+        let ended = fake::Ended::from(command.output().unwrap());
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {ended:?}");
+    }
+    assert!(proxy.all_requests().is_empty(), "{:?}", proxy.all_requests());
+    assert!(registry.requests()[0].header("authorization").is_some(), "the registry was asked, with the token");
+}
+
+#[test]
 fn a_token_is_sent_to_its_server_and_never_behind_a_redirect() {
     let stranger = Fake::start(|_| json(200, &value!([])));
     let elsewhere = format!("http://{}/api/data", stranger.address);
@@ -272,7 +297,7 @@ fn tables_show_why_a_run_does_not_go_on() {
         _ => json(200, &value!([standing("r1", "needs cpu 64")])),
     });
     let home = Home::of(&server.api_root(), None);
-    for arguments in [&["run", "show", "r1", "-o", "table"][..], &["run", "find", "-o", "table"]] {
+    for arguments in [&["run", "show", "r1", "-o", "table"][..], &["run", "find", "--output", "table"]] {
         let ended = home.knit(arguments);
         assert!(ended.text().contains("needs cpu 64"), "{ended:?}");
     }

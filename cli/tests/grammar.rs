@@ -39,3 +39,15 @@ fn the_table_has_rows_for_every_verb() {
         assert!(TABLE.contains(verb), "{verb}");
     }
 }
+
+#[test]
+fn a_form_of_output_is_not_taken_for_an_id_or_a_tag() {
+    for (noun, id) in [("run", "0b1c"), ("plan", "type:model")] {
+        for form in ["table", "json", "yaml", "name", "wide"] {
+            let refused = Knit::try_parse_from(["knit", noun, "find", "-o", form]).expect_err(form);
+            assert_eq!(refused.exit_code(), 2, "{noun} {form}");
+            assert!(refused.to_string().contains(&format!("write --output {form}")), "{refused}");
+        }
+        assert!(Knit::try_parse_from(["knit", noun, "find", "-o", id, "--output", "json"]).is_ok(), "{noun}");
+    }
+}

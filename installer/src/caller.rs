@@ -76,11 +76,13 @@ pub fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use knit_tests::able;
+    use knit_tests::able::ROOT;
     use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_is_made_for_a_user_behind_sudo_belongs_to_that_user() {
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use crate::folder::Folder;
 use crate::handout;
 use crate::problem::{Kind, Problem};
 use crate::process;
-use crate::record::{Choices, Record, Server, Wanted};
+use crate::record::{Choices, Record, Server, Wanted, WorkerNetwork};
 use crate::token;
 use knit_api::profile::Profile;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ pub fn up(folder: &Folder, caller: &Caller, wanted: &Wanted, knitd: Option<&Path
     let before = Record::read(folder)?;
     let is_new = before.is_none();
     let record = before.unwrap_or_default();
+    check_access(&record.choices.with(wanted, |_| true))?;
     if let Some(running) = process::running(folder, record.server.as_ref().map(|server| server.pid))? {
         return already_up(folder, caller, wanted, record, running.pid());
     }
@@ -94,6 +95,19 @@ fn already_up(folder: &Folder, caller: &Caller, wanted: &Wanted, record: Record,
     }
     let differences = record.choices.differences(wanted);
     Ok(Up { started: false, choices: record.choices, server, profile, differences })
+}
+
+/// Refuses an open API beside containers that see the network of this machine: whatever such a container runs
+/// could start further containers with all of root's rights.
+fn check_access(choices: &Choices) -> Result<(), Problem> {
+    if choices.auth || choices.worker_network == WorkerNetwork::None {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Kind::Usage,
+        "without a token, containers cannot have the network of this machine: any of them could reach the API",
+    )
+    .advise("give --auth (a token is asked for) or --worker-network none"))
 }
 
 /// Refuses ports that cannot be listened on, and says which flag changes them.
@@ -266,6 +280,8 @@ pub fn look(folder: &Folder) -> Result<Look, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use knit_tests::able;
+    use knit_tests::able::ROOT;
     use std::os::unix::fs::PermissionsExt;
 
     /// A stand-in for the server that takes the lock, says it is ready, and stops with last words.
@@ -308,7 +324,7 @@ mod tests {
     #[test]
     fn up_twice_then_down_twice() {
         let _alone = process::FORKING.lock();
-        if !caller::is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = place();
@@ -341,9 +357,38 @@ mod tests {
     }
 
     #[test]
+    fn an_open_api_and_containers_on_the_network_exclude_each_other() {
+        for (auth, worker_network, fine) in [
+            (true, WorkerNetwork::Host, true),
+            (true, WorkerNetwork::None, true),
+            (false, WorkerNetwork::None, true),
+            (false, WorkerNetwork::Host, false),
+        ] {
+            let checked = check_access(&Choices { auth, worker_network, ..Choices::default() });
+            assert_eq!(checked.is_ok(), fine, "{auth} {worker_network:?}");
+        }
+        let problem = check_access(&Choices { auth: false, worker_network: WorkerNetwork::Host, ..Choices::default() });
+        assert_eq!(problem.unwrap_err().kind, Kind::Usage);
+    }
+
+    #[test]
+    fn an_open_installation_cannot_be_given_the_network_later() {
+        let _alone = process::FORKING.lock();
+        if !able(&[ROOT]) {
+            return;
+        }
+        let place = place();
+        place.up(Wanted { auth: Some(false), ..ANY }).unwrap();
+        down(&place.folder, None).unwrap();
+        let problem = place.up(Wanted { worker_network: Some(WorkerNetwork::Host), ..ANY }).unwrap_err();
+        assert_eq!(problem.kind, Kind::Usage, "{problem}");
+        assert!(!Record::read(&place.folder).unwrap().unwrap().choices.auth, "nothing was changed");
+    }
+
+    #[test]
     fn a_port_in_use_names_the_port_and_the_flag() {
         let _alone = process::FORKING.lock();
-        if !caller::is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = place();

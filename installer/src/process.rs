@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 
 /// How long the server may take until it is ready; migrations of a large database are within it.
 const READY_LIMIT: Duration = Duration::from_mins(5);
-/// The log is put aside when it is larger than this at a start, in bytes.
-const LOG_LIMIT: u64 = 16 << 20;
 /// How much of the log is shown when the server did not start.
 const SHOWN_LINES: usize = 15;
 /// A line longer than this is not the server's, in bytes.
@@ -86,7 +84,8 @@ pub fn start(knitd: &Path, folder: &Folder, choices: &Choices) -> Result<Ready, 
     }
     command.args(["--worker-network", choices.worker_network.as_str()]);
     command.arg("--grace").arg(in_units(choices.grace_milliseconds));
-    command.args(["--log-format", "text"]);
+    // Its stderr leads there from the start, for what is said before the log is open.
+    command.args(["--log-format", "text", "--log-file"]).arg(folder.log());
     command.current_dir(folder.root()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     in_its_own_session(&mut command);
     let mut child = command.spawn().map_err(|e| Problem::file("start", knitd, &e))?;
@@ -111,11 +110,9 @@ fn in_its_own_session(command: &mut Command) {
     }
 }
 
-/// Opens the log for appending, after putting a large one aside, and says where the new part begins.
+/// Opens the log for appending, and says where the new part begins. The server itself puts it aside when it
+/// becomes large.
 fn open_log(path: &Path) -> io::Result<(File, u64)> {
-    if std::fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
-        std::fs::rename(path, path.with_extension("log.1"))?;
-    }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let length = file.metadata()?.len();
     Ok((file, length))
@@ -178,9 +175,10 @@ fn not_started(silence: Silence, child: &mut Child, folder: &Folder, log_from: u
     Problem::new(Kind::Failed, what).advise(format!("read the whole log: {}", log.display()))
 }
 
-/// The last lines of a log from an offset on.
+/// The last lines of a log from an offset on; from its beginning when it was put aside meanwhile.
 pub fn last_lines(path: &Path, from: u64) -> io::Result<Vec<String>> {
     let mut file = File::open(path)?;
+    let from = if file.metadata()?.len() < from { 0 } else { from };
     file.seek(SeekFrom::Start(from))?;
     let mut last = VecDeque::new();
     for line in BufReader::new(file).split(b'\n') {

@@ -9,6 +9,11 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// The present as file systems tell it.
+pub fn file_time() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 /// The instant `span` after now.
 pub fn after(span: Duration) -> Timestamp {
     let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
@@ -18,6 +23,11 @@ pub fn after(span: Duration) -> Timestamp {
 /// How long it is until `then`; zero when that is past.
 pub fn until(then: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(then.micros().saturating_sub(now().micros())).unwrap_or(0))
+}
+
+/// The instant `span` after now for a wait within this process, whatever happens to the wall clock meanwhile.
+pub fn deadline(span: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + span
 }
 
 /// A new id: a random UUID, as the original's.

@@ -2,18 +2,23 @@
 //! each container and is nothing a person calls.
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
+use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// The server of Knit.
 #[derive(Debug, Parser)]
@@ -58,7 +63,11 @@ struct Serve {
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
     log_limit: u64,
 
-    /// Form of the server's own log, on stderr. What it tells is chosen by KNITD_LOG (such as `debug`).
+    /// The server's own log, in place of stderr: at 10 MiB it is put aside as FILE.1, that one as FILE.2.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// Form of the server's own log. What it tells is chosen by KNITD_LOG (such as `debug`).
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
@@ -87,10 +96,12 @@ fn main() -> ExitCode {
         return knit_server::engine::local::native::shim::main();
     }
     let Role::Serve(serve) = Cli::parse().role;
-    start_logging(serve.log_format);
+    if let Err(refused) = serve.check() {
+        refused.exit();
+    }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match run(serve) {
+    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
@@ -121,7 +132,7 @@ fn run(serve: Serve) -> anyhow::Result<()> {
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus.clamp(2, 4))
-        .max_blocking_threads(64)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .context("starting the runtime")?;
@@ -132,6 +143,18 @@ fn run(serve: Serve) -> anyhow::Result<()> {
 }
 
 impl Serve {
+    /// Refuses what the grammar cannot: flags that each are fine and together are not.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.access.no_auth && self.worker_network == WorkerNetwork::Host {
+            return Err(Cli::command().error(
+                ErrorKind::ArgumentConflict,
+                "--no-auth and --worker-network host exclude each other: any container could reach the API and \
+                 start further ones; use --token-file FILE, or --worker-network none",
+            ));
+        }
+        Ok(())
+    }
+
     fn settings(self) -> anyhow::Result<Settings> {
         let root = std::path::absolute(&self.dir).with_context(|| format!("--dir {}", self.dir.display()))?;
         Ok(Settings {
@@ -174,19 +197,27 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
-fn start_logging(format: LogFormat) {
+fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("KNITD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let (writer, colour) = match file {
+        Some(path) => {
+            let file = LogFile::open(path).with_context(|| format!("opening the log {}", path.display()))?;
+            (BoxMakeWriter::new(Mutex::new(file)), false)
+        }
+        None => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_target(false)
         // A line that cannot be written, on a full disk for one, is lost. Saying so where it could not be
-        // written would end the task that had something to say.
+        // written either would end the task that had something to say.
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => log.with_ansi(colour).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
+    Ok(())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -202,7 +233,6 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -216,6 +246,20 @@ mod tests {
         assert!(parse(&["--token-file", "t"]).is_ok());
         assert!(parse(&[]).is_err());
         assert!(parse(&["--no-auth", "--token-file", "t"]).is_err());
+    }
+
+    #[test]
+    fn containers_on_the_network_need_a_token_on_the_api() {
+        let check = |args: &[&str]| {
+            let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
+            let Role::Serve(serve) = line.role;
+            serve.check()
+        };
+        let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("--token-file"), "{refused}");
+        assert!(check(&["--no-auth"]).is_ok());
+        assert!(check(&["--token-file", "t", "--worker-network", "host"]).is_ok());
     }
 
     #[test]

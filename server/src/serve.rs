@@ -10,7 +10,7 @@ use crate::loops::{self, Loops, Stopped};
 use crate::settings::{Layout, Settings};
 use crate::store::Store;
 use crate::wake::Wake;
-use crate::{http, registry};
+use crate::{http, private, registry};
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -75,6 +75,9 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
 async fn open(settings: Settings) -> anyhow::Result<App> {
     let layout = settings.layout.clone();
     Stopped::forget(&layout).with_context(|| format!("removing {}", layout.stopped().display()))?;
+    for folder in layout.private_folders() {
+        private::folder(&folder).with_context(|| format!("closing {} to other users", folder.display()))?;
+    }
     let store = Store::open_sqlite(&layout.database())
         .await
         .with_context(|| format!("opening the database {}", layout.database().display()))?;
@@ -95,12 +98,21 @@ fn open_engine(settings: &Settings, content: &Arc<ContentStore>) -> Result<Arc<d
     Ok(Arc::new(LocalEngine::open(layout, Arc::new(images), volumes, workers)?))
 }
 
-/// No new work, then no workers, then no requests, then no database.
+/// No new work, then no workers, then no requests, then no database. Requests that are in the way of the
+/// workers' end are cut off before.
 async fn stop(app: &App, loops: Loops, mut ports: JoinSet<()>, cut: CancellationToken) -> anyhow::Result<()> {
     let app = &with_the_grace_of_this_stop(app);
     app.stopping.cancel();
     loops.ended(app.settings.grace + LAST_WORK).await;
-    let stopped = loops::put_back(app).await;
+    let putting_back = loops::put_back(app);
+    tokio::pin!(putting_back);
+    let in_time = tokio::time::timeout(app.settings.grace + LAST_REQUESTS, &mut putting_back).await;
+    let stopped = if let Ok(stopped) = in_time {
+        stopped
+    } else {
+        cut.cancel();
+        putting_back.await
+    };
     let last_requests = tokio::time::timeout(LAST_REQUESTS, async { while ports.join_next().await.is_some() {} });
     if last_requests.await.is_err() {
         cut.cancel();

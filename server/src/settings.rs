@@ -88,4 +88,9 @@ impl Layout {
     pub fn workers(&self) -> PathBuf {
         self.root.join("workers")
     }
+
+    /// The folders into which only the server may look: they hold Data, or what Data can be told from.
+    pub fn private_folders(&self) -> [PathBuf; 5] {
+        [self.volumes(), self.manifests(), self.content(), self.layers(), self.workers()]
+    }
 }

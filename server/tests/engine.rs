@@ -2,7 +2,6 @@
 //! and that nothing of it is left. Needs root and Debian's busybox-static; says so and passes without.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
-#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,6 +14,8 @@ use knit_server::engine::local::volumes::Volumes;
 use knit_server::engine::local::{ImageSource, LocalEngine, WorkerSettings};
 use knit_server::engine::{Engine, EngineEvent, Mount, Observation, Started, Volume, Work};
 use knit_server::settings::{Layout, WorkerNetwork};
+use knit_tests::able;
+use knit_tests::able::ROOT;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::PidfdFlags;
 use std::collections::HashSet;
@@ -34,24 +35,11 @@ const TOOLS: [&str; 28] = [
     "nc", "stat", "env", "pwd", "grep", "kill", "wc", "mkdir", "seq", "unshare", "mknod", "nproc", "ps", "chmod",
 ];
 
-/// Says why these tests cannot run here, where that is so.
-fn cannot_run(test: &str) -> bool {
-    let reason = if !rustix::process::geteuid().is_root() {
-        "not root"
-    } else if !Path::new(BUSYBOX).exists() {
-        "no /bin/busybox (Debian: busybox-static)"
-    } else {
-        return false;
-    };
-    eprintln!("SKIPPED {test}: {reason}");
-    true
-}
-
 macro_rules! container_test {
     (async fn $name:ident() $body:block) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            if cannot_run(stringify!($name)) {
+            if !able(&[ROOT, able::BUSYBOX]) {
                 return;
             }
             $body
@@ -291,7 +279,7 @@ fn kill_process(pid: i32) {
 
 #[test]
 fn a_machine_that_cannot_run_containers_says_what_is_missing() {
-    if cannot_run("a_machine_that_cannot_run_containers") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -305,6 +293,17 @@ fn a_machine_that_cannot_run_containers_says_what_is_missing() {
     assert_eq!(try_as(0), "");
     let said = try_as(65534);
     assert!(said.starts_with("root: ") && said.lines().count() == 1, "{said}");
+}
+
+container_test! {
+    async fn an_engine_that_cannot_keep_workers_says_so() {
+        let world = World::new();
+        world.engine().check().await.unwrap();
+        let folder = world.layout.workers();
+        fs::rename(&folder, folder.with_extension("away")).unwrap();
+        let said = world.engine().check().await.unwrap_err().to_string();
+        assert!(said.contains(folder.to_str().unwrap()), "{said}");
+    }
 }
 
 container_test! {
@@ -610,7 +609,7 @@ container_test! {
 
 #[test]
 fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_accepted() {
-    if cannot_run("a_new_server_takes_up") {
+    if !able(&[ROOT, able::BUSYBOX]) {
         return;
     }
     // With its runtime, all that the first server knew and waited for is gone.
@@ -619,8 +618,9 @@ fn a_new_server_takes_up_what_runs_what_ended_what_was_lost_and_what_was_only_ac
     server.block_on(leave_workers(&world));
     world.engine = None;
     server.shutdown_timeout(Duration::from_mins(1));
-    // No server sees this: the container must not outlive its shim all the same.
-    let container = process(pid_of("sleep 4343").unwrap());
+    // No server sees this: the container must not outlive its shim all the same. Its one process is asked of
+    // its group, because what it says comes before it is what it will be in the end.
+    let container = process(world.group_file("orphan", &["cgroup.procs"]).parse().unwrap());
     kill_process(world.shim("orphan").unwrap());
     until_gone(&container);
     let server = tokio::runtime::Runtime::new().unwrap();

@@ -10,8 +10,10 @@ use fake::Server;
 use http_body_util::BodyExt;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
-use knit_server::{clock, http, loops};
+use knit_server::settings::Settings;
+use knit_server::{clock, http, loops, registry};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -599,6 +601,52 @@ async fn the_server_says_what_it_is_and_how_it_does() {
     assert_eq!((&status["auth"], &status["workerNetwork"]), (&json!(false), &json!("none")));
     assert!(status["disk"]["free"].as_u64().unwrap() <= status["disk"]["total"].as_u64().unwrap());
     assert!(status["engine"]["detail"].as_str().unwrap().starts_with("fake (in memory)"));
+}
+
+/// A server whose registry listens.
+async fn with_registry() -> (Server, tokio::task::JoinHandle<()>) {
+    let mut server = fake::server(None).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings { registry_listen: listener.local_addr().unwrap(), ..(*server.app.settings).clone() };
+    server.app.settings = Arc::new(settings);
+    let router = registry::router(Arc::clone(&server.app.content), registry::Auth::new(None));
+    let (stopping, cut) = (server.app.stopping.clone(), CancellationToken::new());
+    (server, tokio::spawn(http::serve::serve(listener, router, stopping, cut)))
+}
+
+#[tokio::test]
+async fn each_part_of_the_status_says_for_itself_whether_it_works_and_why_not() {
+    let (server, port) = with_registry().await;
+    let parts = async || {
+        let status = call(&server, "GET", "/api/server/status").await;
+        assert_eq!(status.status, 200, "{}", status.text);
+        let status = status.json();
+        ["database", "engine", "registry"]
+            .map(|part| (status[part]["ok"].as_bool().unwrap(), status[part]["detail"].as_str().unwrap().to_owned()))
+    };
+    let well = parts().await;
+    assert!(well.iter().all(|(ok, _)| *ok), "{well:?}");
+
+    server.engine.state().failing.insert("check", 1);
+    let [database, engine, registry] = parts().await;
+    assert!(database.0 && !engine.0 && registry.0);
+    assert!(engine.1.contains("the test says so") && engine.1.contains("fake (in memory)"), "{}", engine.1);
+
+    let blobs = server.app.content.root().join("blobs");
+    std::fs::rename(&blobs, blobs.with_extension("away")).unwrap();
+    let [_, _, registry] = parts().await;
+    assert!(!registry.0 && registry.1.contains("blobs"), "{}", registry.1);
+    std::fs::rename(blobs.with_extension("away"), &blobs).unwrap();
+
+    port.abort();
+    let _ = port.await;
+    let [_, _, registry] = parts().await;
+    assert!(!registry.0 && registry.1.contains("refused"), "{}", registry.1);
+
+    server.app.store.close().await;
+    let [database, engine, _] = parts().await;
+    assert!(!database.0 && engine.0);
+    assert!(database.1.contains("SQLite"), "{}", database.1);
 }
 
 /// A server on a real socket.

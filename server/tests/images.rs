@@ -1,6 +1,5 @@
 //! Images from name to layers: from the built-in registry, from other registries, damaged and moved.
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod registry_support;
 
@@ -10,20 +9,14 @@ use axum::response::{IntoResponse, Response};
 use knit_api::image::ImageRef;
 use knit_server::content::{ContentStore, Digest};
 use knit_server::engine::local::images::{ImageProblem, Images, PreparedImage};
+use knit_tests::able;
+use knit_tests::able::ROOT;
 use registry_support::{Registry, TOKEN, architecture, entry, gzip, layout, run, small_layers};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: unpacking layers needs root");
-    }
-    root
-}
 
 /// Puts an image of these layers into a registry.
 async fn push(registry: &Registry, name: &str, layers: &[Vec<u8>], gzipped: bool) -> Digest {
@@ -58,7 +51,7 @@ fn one_file(path: &str, content: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_image_of_the_built_in_registry_is_stacked_as_it_was_made() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let registry = Registry::start(Some(TOKEN)).await;
@@ -105,7 +98,7 @@ async fn an_image_of_the_built_in_registry_is_stacked_as_it_was_made() {
 
 #[tokio::test]
 async fn many_callers_share_the_work_and_a_restart_keeps_it() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let registry = Registry::start(Some(TOKEN)).await;
@@ -154,7 +147,7 @@ async fn what_is_not_there_and_what_cannot_be_a_name_is_said() {
 
 #[tokio::test]
 async fn a_damaged_layer_is_named_and_a_new_push_mends_it() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let registry = Registry::start(Some(TOKEN)).await;
@@ -210,7 +203,7 @@ async fn an_image_for_other_machines_lists_its_platforms() {
         let problem = images.prepare(&name(&format!("{prefix}multi:others"))).await.unwrap_err();
         let text = problem.to_string();
         assert!(text.contains("its platforms are: linux/sparc, windows/amd64"), "{text}");
-        if is_root() {
+        if able(&[ROOT]) {
             let prepared = images.prepare(&name(&format!("{prefix}multi:all"))).await.unwrap();
             assert_eq!(prepared.digest, mine.to_string());
         }
@@ -219,7 +212,7 @@ async fn an_image_for_other_machines_lists_its_platforms() {
 
 #[tokio::test]
 async fn other_registries_are_fetched_from_and_a_moved_tag_is_seen() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let remote = Registry::start(None).await;
@@ -273,7 +266,7 @@ where
 
 #[tokio::test]
 async fn a_registry_that_cannot_be_reached_stops_the_run_even_when_the_image_is_known() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let manifests = tempfile::tempdir().unwrap();
@@ -304,7 +297,7 @@ async fn a_registry_that_cannot_be_reached_stops_the_run_even_when_the_image_is_
 
 #[tokio::test]
 async fn a_layer_that_breaks_off_is_continued_and_one_that_lies_is_refused() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let mut noise = 1_u32;
@@ -372,7 +365,7 @@ async fn an_endless_manifest_is_read_only_up_to_its_bound() {
         let count = count.clone();
         let endless = futures_util::stream::repeat_with(move || {
             count.fetch_add(1 << 16, Ordering::SeqCst);
-            Ok::<_, std::io::Error>(axum::body::Bytes::from_static(&[b' '; 1 << 16]))
+            Ok::<_, std::io::Error>(axum::body::Bytes::from(vec![b' '; 1 << 16]))
         });
         axum::body::Body::from_stream(endless).into_response()
     })
@@ -388,7 +381,7 @@ async fn an_endless_manifest_is_read_only_up_to_its_bound() {
 
 #[tokio::test]
 async fn a_registry_that_hands_out_tokens_is_asked_with_one() {
-    if !is_root() {
+    if !able(&[ROOT]) {
         return;
     }
     let manifests = tempfile::tempdir().unwrap();

@@ -143,6 +143,34 @@ async fn a_failing_container_fails_its_run_with_its_code_and_what_it_wrote_is_se
 }
 
 #[tokio::test]
+async fn a_run_whose_outputs_can_never_be_kept_fails_and_says_why() {
+    let Working { server, loops: _loops } = Working::start().await;
+    server.engine.state().ends_at_once = Some(0);
+    server.engine.state().refused = Some("deep goes beyond the limit of 256 levels".to_owned());
+    let plan = plan(&server, "a:b", "type:model").await;
+    push(&server, "a:b").await;
+    let run = until_status(&server, &plan, RunStatus::Failed).await;
+    let exit = run.summary.exit.unwrap();
+    assert_eq!(exit.code, 252);
+    assert!(exit.message.contains("deep goes beyond the limit of 256 levels"), "{exit:?}");
+    let output = &run.outputs[0].data;
+    assert_eq!(server.app.store.data(output).await.unwrap().unwrap().digest, None);
+    assert!(server.engine.state().workers.is_empty(), "its worker is removed all the same");
+
+    server.app.store.remove_run(&run.summary.id, clock::now()).await.unwrap().unwrap();
+    server.app.wake.collect.notify_one();
+    until(&server, "its volumes are removed", async || {
+        let gone = !server.engine.state().volumes.contains_key(Volume::of(output).as_str());
+        if !gone {
+            tokio::task::yield_now().await;
+            server.app.wake.changed();
+        }
+        gone.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_run_stopped_by_a_user_has_its_worker_ended_with_grace() {
     for (how, end, code) in [(Stop::Abort, RunStatus::Failed, 253), (Stop::Tearoff, RunStatus::Done, 0)] {
         let Working { server, loops: _loops } = Working::start().await;
@@ -412,6 +440,29 @@ async fn an_orderly_stop_ends_workers_and_puts_their_runs_back() {
     assert_eq!(status(&runs(&server, &plan).await[0]), RunStatus::Waiting);
     assert!(server.engine.state().workers.is_empty());
     assert_eq!(server.engine.state().removed, [(run, server.app.settings.grace)]);
+}
+
+#[tokio::test]
+async fn a_run_whose_worker_outlived_an_orderly_stop_starts_anew_without_it() {
+    let Working { server, loops } = Working::start().await;
+    let plan = plan(&server, "a:b", "type:model").await;
+    push(&server, "a:b").await;
+    let run = until_status(&server, &plan, RunStatus::Starting).await.summary.id;
+    server.engine.begin(&run);
+    until_status(&server, &plan, RunStatus::Running).await;
+    server.app.stopping.cancel();
+    loops.ended(LONG).await;
+    // As if the process was killed between the two steps of the stop.
+    server.engine.state().failing.insert("remove_worker", 1);
+    assert_eq!(loops::put_back(&server.app).await.put_back.len(), 1);
+    assert_eq!(status(&runs(&server, &plan).await[0]), RunStatus::Waiting);
+    assert_eq!(server.engine.state().workers.len(), 1);
+
+    let Working { server, loops: _loops } = Working::on(server.restarted()).await;
+    until_status(&server, &plan, RunStatus::Starting).await;
+    assert_eq!(server.engine.state().started.len(), 2, "the worker that was left was not taken for the new one");
+    server.engine.end(&run, 0, "");
+    until_status(&server, &plan, RunStatus::Done).await;
 }
 
 #[tokio::test]

@@ -35,8 +35,38 @@ async fn without_the_token_everything_but_healthz_is_refused() {
     assert_eq!((version.status, version.header("docker-distribution-api-version")), (200, Some("registry/2.0")));
     let bearer = format!("Authorization: Bearer {TOKEN}");
     assert_eq!(curl_bare(&registry, "GET", "/v2/", &["-H", &bearer]).await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_token_programs_of_this_machine_are_let_in_and_web_pages_are_not() {
     let open = Registry::start(None).await;
-    assert_eq!(curl_bare(&open, "GET", "/v2/", &[]).await.status, 200);
+    let port = open.address.port();
+    let own = format!("Origin: http://127.0.0.1:{port}");
+    let name = format!("Host: localhost:{port}");
+    for let_in in [&[][..], &["-H", &name], &["-H", &own]] {
+        assert_eq!(curl_bare(&open, "GET", "/v2/", let_in).await.status, 200, "{let_in:?}");
+    }
+    let rebound = format!("Host: evil.example:{port}");
+    for refused in [["-H", rebound.as_str()], ["-H", "Origin: http://evil.example"], ["-H", "Origin: null"]] {
+        for (method, path) in [("GET", "/v2/"), ("POST", "/v2/a/blobs/uploads/"), ("DELETE", "/v2/a/manifests/x")] {
+            let seen = curl_bare(&open, method, path, &refused).await;
+            assert_eq!(seen.status, 403, "{method} {path} {refused:?}");
+            assert_eq!(seen.json()["errors"][0]["code"], "DENIED");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_is_read_on_so_that_its_sender_sees_why() {
+    let registry = Registry::start(Some(TOKEN)).await;
+    let body = registry.path("body");
+    std::fs::write(&body, vec![7; 8 << 20]).unwrap();
+    let file = format!("@{}", body.display());
+    // Without "Expect" curl sends at once, and gives up at a connection that is reset under it.
+    let path = "/v2/a/blobs/uploads/?digest=x";
+    let seen = curl_bare(&registry, "POST", path, &["-H", "Expect:", "--data-binary", &file]).await;
+    assert_eq!(seen.status, 401);
+    assert_eq!(seen.json()["errors"][0]["code"], "UNAUTHORIZED");
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use knit_api::server::Registry as Address;
 use knit_cli::image::{ImageError, PackOptions, Place, Progress, Pushed, Source, list, pack, push};
 use knit_server::content::Digest;
 use knit_server::engine::local::images::Images;
+use knit_tests::able;
+use knit_tests::able::ROOT;
 use registry_support::{Registry, TOKEN, layout, run, small_layers};
 use std::path::Path;
 use std::sync::Mutex;
@@ -80,7 +82,7 @@ async fn a_folder_is_packed_pushed_listed_and_run_from() {
     assert_eq!(shown, ["first-train/train:v1", "first-train/train:v2", "other:v2"]);
     assert!(listed.iter().all(|one| one.digest == packed.digest && one.size == sent));
 
-    if rustix::process::geteuid().is_root() {
+    if able(&[ROOT]) {
         let images = Images::new(registry.content.clone(), registry.path("layers"));
         let prepared = images.prepare(&name("first-train/train:v1")).await.unwrap();
         assert_eq!(prepared.entrypoint, ["/bin/train", "--fast"]);
@@ -125,7 +127,7 @@ async fn images_are_pushed_from_every_form_that_tools_write() {
         )
         .await;
         assert_eq!(Digest::of(raw.as_bytes()).to_string(), pushed.digest, "{file}");
-        if rustix::process::geteuid().is_root() {
+        if able(&[ROOT]) {
             let images = Images::new(registry.content.clone(), registry.path("layers"));
             let prepared = images.prepare(&name(&to)).await.unwrap();
             assert!(prepared.layers.len() == 2 && prepared.layers[1].join("etc/new").is_file(), "{file}");

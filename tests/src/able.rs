@@ -1,4 +1,5 @@
-//! What this machine can: a story that needs more is skipped with one loud line, which `tests/run` counts.
+//! What this machine can: a test that needs more is skipped with one loud line, which `tests/run` counts. All
+//! crates' tests skip this way and no other.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,16 +10,22 @@ pub const ROOT: &str = "root";
 pub const BUSYBOX: &str = "busybox";
 
 /// True when this machine has everything that is named: [`ROOT`], or a program on PATH. Otherwise says
-/// on stderr, past the capture of the test's output, which story is skipped and why.
+/// on stderr, past the capture of the test's output, which test is skipped and why.
 pub fn able(needs: &[&str]) -> bool {
     let missing: Vec<&str> = needs.iter().copied().filter(|need| !has(need)).collect();
     if missing.is_empty() {
         return true;
     }
-    let story = std::thread::current().name().unwrap_or("a story").to_owned();
-    // A stderr that is gone is no reason to fail.
-    let _ = writeln!(std::io::stderr().lock(), "SKIPPED {story}: this machine lacks {}", missing.join(", "));
+    let test = std::thread::current().name().unwrap_or("a_test").to_owned();
+    skipped(&test, &format!("this machine lacks {}", missing.join(", ")));
     false
+}
+
+/// Says on stderr, past the capture of the test's output, what is not tried and why, in the form that
+/// `tests/run` counts. `what` is one word.
+pub fn skipped(what: &str, why: &str) {
+    // A stderr that is gone is no reason to fail.
+    let _ = writeln!(std::io::stderr().lock(), "\nSKIPPED {what}: {why}");
 }
 
 fn has(need: &str) -> bool {

@@ -3,7 +3,7 @@
 //! A [`World`] is a machine of its own as far as Knit can tell: a home, an installation on free
 //! ports, a working folder. It runs the real `knit` and `knitctl` in it ([`Ran`]), speaks to the
 //! server as foreign clients do ([`wire`]), kills what a story wants killed ([`processes`]), and
-//! leaves nothing behind, whatever happens. [`Step`] writes Plans, [`able`] says what this machine
+//! leaves nothing behind, whatever happens. [`Step`] writes Plans, [`able()`] says what this machine
 //! lacks, [`Chance`] makes randomness that can be repeated.
 //!
 //! Stories wait for signals (the end of a Run, a line of a log, the end of a process), never for

@@ -15,8 +15,9 @@ fn a_second_up_changes_nothing_and_says_what_is_set_otherwise() {
     world.up(&[]).ok().says(&["is up", "API", "registry", "handout"]);
     let before = (world.installation(), world.server().expect("it runs").pid, world.token());
     world.up(&[]).ok().says(&["runs already"]);
-    let said =
-        world.up(&["--no-auth", "--worker-network", "host"]).ok().says(&["runs already", "token", "network", "host"]);
+    world.up(&["--no-auth"]).ok().says(&["runs already", "token"]);
+    let said = world.up(&["--worker-network", "host"]).ok().says(&["runs already", "network", "host"]);
+    world.up(&["--no-auth", "--worker-network", "host"]).fails(2, &["token", "network", "--auth"]);
     assert!(said.stderr.contains("knitctl down"), "it says how to change that: {said}");
     assert_eq!((world.installation(), world.server().expect("it runs").pid, world.token()), before);
 }

@@ -1,9 +1,9 @@
 //! Who is let in: whoever reaches the API can start containers, so a token is asked for everywhere
 //! but at the health routes, and it is not to be seen anywhere.
 
-use knit_tests::able::ROOT;
+use knit_tests::able::{BUSYBOX, ROOT};
 use knit_tests::wire::Request;
-use knit_tests::{World, able, processes};
+use knit_tests::{Step, World, able, processes};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -127,6 +127,73 @@ fn files_with(folder: &Path, text: &str, found: &mut Vec<std::path::PathBuf>) {
             }
         }
     }
+}
+
+/// Another user of this machine, with no rights of its own.
+const NOBODY: [&str; 3] = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"];
+
+#[test]
+fn other_users_of_the_machine_see_nothing_of_what_is_stored() {
+    if !able(&[ROOT, BUSYBOX, "setpriv"]) {
+        return;
+    }
+    let world = World::new();
+    // Else the world's own folder would hide it all.
+    open_to_all(world.base());
+    world.up(&[]).ok();
+    let image = world.busybox();
+    let leaves = "cp /bin/busybox /out/tool; chmod 4755 /out/tool; chmod 777 /out; echo secret > /out/a; \
+                  echo begun; sleep 600";
+    let plan = world.apply(&Step::new(&image, leaves).input("/in", &["a:b"]).output("/out", &["c:d"]).log(&["e:f"]));
+    world.push(&world.folder("x", &[("x", b"secret")]), &["a:b"]);
+    let run = world.the_run_once_it_is_there(&plan);
+    world.follow_log(&run).until("begun");
+    nobody_reaches_what_is_in(&world);
+
+    // An installation that an earlier version left open is closed by the next start, while its container goes on.
+    world.kill_server();
+    for entry in fs::read_dir(world.dir()).expect("the installation").filter_map(Result::ok) {
+        if !["handout", "token", "installation.json"].contains(&entry.file_name().to_string_lossy().as_ref()) {
+            open_to_all(&entry.path());
+        }
+    }
+    assert_ne!(reached_by_nobody(&world), Vec::<String>::new(), "what is open is seen");
+    world.up(&[]).ok();
+    nobody_reaches_what_is_in(&world);
+    world.knit(&["run", "stop", &run]).ok();
+    world.follow_log(&run).finish();
+    world.down(&["--grace", "0s"]).ok();
+    nobody_reaches_what_is_in(&world);
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("root sets modes");
+}
+
+#[track_caller]
+fn nobody_reaches_what_is_in(world: &World) {
+    assert_eq!(reached_by_nobody(world), Vec::<String>::new());
+}
+
+/// All that lies below the folders of the server, and its database, as far as somebody else can read, enter,
+/// write or execute it.
+fn reached_by_nobody(world: &World) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut open = vec![world.dir().to_owned()];
+    while let Some(folder) = open.pop() {
+        // Files of the database come and go.
+        for entry in fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.path());
+            }
+            all.push(entry.path().to_string_lossy().into_owned());
+        }
+    }
+    let ask = r#"for f; do if [ -r "$f" ] || [ -w "$f" ] || [ -x "$f" ]; then echo "$f"; fi; done"#;
+    let mut arguments: Vec<&str> = NOBODY.to_vec();
+    arguments.extend(["sh", "-c", ask, "sh"]);
+    arguments.extend(all.iter().map(String::as_str));
+    world.run("setpriv", &arguments).ok().text().lines().map(str::to_owned).collect()
 }
 
 #[test]

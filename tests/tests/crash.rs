@@ -125,6 +125,36 @@ fn a_push_that_the_server_does_not_survive_leaves_nothing_half() {
 }
 
 #[test]
+fn a_stop_that_the_server_does_not_survive_costs_no_run() {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let mut world = World::new();
+    world.set_fail_points("stop-put-back=panic");
+    world.up(&[]).ok();
+    let image = world.busybox();
+    // Its first worker never ends by itself; what it leaves in the output would be seen by the second.
+    let script = "test -e /in/go && test ! -e /out/mark && exit 0; touch /out/mark; echo begun; sleep 600";
+    let plan = world.apply(&Step::new(&image, script).input("/in", &["a:b"]).output("/out", &["c:d"]).log(&["e:f"]));
+    let data = world.push(&world.folder("x", &[("x", b"x")]), &["a:b"]);
+    let run = world.the_run_once_it_is_there(&plan);
+    world.follow_log(&run).until("begun");
+    let server = world.server().expect("the server runs");
+    world.knitctl(&["down", "--dir", world.dir().to_str().expect("UTF-8")]);
+    world.wait_for_the_servers_end(&server);
+    assert!(!processes::contained(world.dir()).is_empty(), "the stop was cut off before its worker ended");
+
+    // The second one is let through.
+    let input = world.dir().join("volumes").join(format!("data-knitid-{data}"));
+    std::fs::write(input.join("go"), "").expect("root writes anywhere");
+    world.set_fail_points("");
+    world.up(&[]).ok();
+    world.all_done(&plan);
+    assert_eq!(world.the_run_of(&plan), run, "it is the same Run");
+    world.nothing_executes();
+}
+
+#[test]
 fn a_push_that_its_client_does_not_survive_leaves_nothing() {
     if !able(&[ROOT]) {
         return;

@@ -113,6 +113,27 @@ fn a_folder_of_very_many_entries_keeps_nobody_waiting() {
 }
 
 #[test]
+fn an_output_beyond_the_limits_fails_its_run_and_can_be_removed() {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let world = World::start();
+    let image = world.busybox();
+    let script = "cd /out; i=0; while [ $i -lt 300 ]; do mkdir d; cd d; i=$((i+1)); done";
+    let plan = world.apply(&Step::new(&image, script).input("/in", &["a:b"]).output("/out", &["c:d"]).log(&["e:f"]));
+    world.push(&world.folder("x", &[("x", b"x")]), &["a:b"]);
+    let run = world.failed_run_of(&plan);
+    assert_eq!(run["exit"]["code"], 252, "{run:#}");
+    let message = run["exit"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("cannot be kept") && message.contains("256"), "{run:#}");
+    world.knit(&["run", "rm", run["runId"].as_str().expect("an id")]).ok();
+    assert_eq!(world.runs_of(&plan).len(), 0);
+    world.down(&[]).ok();
+    world.up(&[]).ok();
+    world.no_volume_is_left_over();
+}
+
+#[test]
 fn an_endless_log_is_cut_and_the_cut_is_said() {
     if !able(&[ROOT, BUSYBOX]) {
         return;

@@ -1,6 +1,6 @@
 //! One folder <-> one verified byte stream.
 //!
-//! [`pack`] turns a folder into a stream, [`unpack`] a stream into a folder, and [`seal`] computes
+//! [`pack()`] turns a folder into a stream, [`unpack()`] a stream into a folder, and [`seal()`] computes
 //! what is known of a folder that nobody writes to any more. All three use constant memory however
 //! large the folder is, follow no link below the root, and agree on one [`Digest`].
 //!
@@ -46,7 +46,7 @@
 //! # The form of v1.6.1 ([`Form::TarGz`])
 //!
 //! A tar.gz with regular files and symlinks only: empty directories are lost, hard links become
-//! copies. It carries no digest; after `unpack`, [`seal`] tells it.
+//! copies. It carries no digest; after `unpack`, [`seal()`] tells it.
 
 mod error;
 mod header;

@@ -15,7 +15,7 @@ use tar::{EntryType, Header};
 /// Fills the existing, empty folder `into` from a stream, and refuses it if anything is wrong with it.
 /// The stream is read to its very end. After an error `into` holds what came before it: remove it.
 ///
-/// The manifest is written to `manifest`, compressed. [`Form::TarGz`] has none: see [`super::seal`].
+/// The manifest is written to `manifest`, compressed. [`Form::TarGz`] has none: see [`super::seal()`].
 /// Nothing is synced to disk.
 ///
 /// # Errors
@@ -43,7 +43,7 @@ pub fn unpack<R: Read>(
 fn open_empty(into: &Path) -> Result<Folder, Error> {
     let unusable = |cause| Error::target("open", into, cause);
     let root = Folder::open(into, false).map_err(unusable)?;
-    if root.names().map_err(unusable)?.is_empty() {
+    if root.names(0).map_err(unusable)?.is_some() {
         Ok(root)
     } else {
         Err(unusable(io::ErrorKind::DirectoryNotEmpty.into()))

@@ -38,6 +38,8 @@ pub(super) struct Walker {
     levels: Vec<Level>,
     /// Of the entry shown last, relative to the root.
     path: Vec<u8>,
+    /// Names read so far.
+    listed: u64,
 }
 
 struct Level {
@@ -58,10 +60,17 @@ impl Walker {
             folder.own().map_err(|cause| Error::target("take over", root, cause))?;
         }
         let id = look.id;
-        let mut names = folder.names().map_err(read)?;
-        names.sort();
-        let level = Level { folder, id, names, next: 0, path_length: 0 };
-        Ok(Self { root: root.to_owned(), how, limits: limits.clone(), levels: vec![level], path: Vec::new() })
+        let mut walker = Self {
+            root: root.to_owned(),
+            how,
+            limits: limits.clone(),
+            levels: Vec::new(),
+            path: Vec::new(),
+            listed: 0,
+        };
+        let names = walker.list(&folder)?;
+        walker.levels.push(Level { folder, id, names, next: 0, path_length: 0 });
+        Ok(walker)
     }
 
     /// A walk that shows one file only, by its name.
@@ -78,7 +87,14 @@ impl Walker {
         let level = Level { id: folder.look().map_err(problem)?.id, folder, names, next: 0, path_length: 0 };
         // A link given by name means the file it leads to.
         let how = Walk { dereference: true, ..Walk::default() };
-        Ok(Self { root: root.to_owned(), how, limits: limits.clone(), levels: vec![level], path: Vec::new() })
+        Ok(Self {
+            root: root.to_owned(),
+            how,
+            limits: limits.clone(),
+            levels: vec![level],
+            path: Vec::new(),
+            listed: 1,
+        })
     }
 
     /// Path of the entry shown last, relative to the root.
@@ -200,10 +216,22 @@ impl Walker {
             look.mode = mended(look.mode, 0o500);
             folder.set_mode(look.mode).map_err(|cause| Error::target("set the mode of", &self.full_path(), cause))?;
         }
-        let mut names = folder.names().map_err(|cause| self.unreadable(cause))?;
-        names.sort();
+        let names = self.list(&folder)?;
         self.levels.push(Level { folder, id: look.id, names, next: 0, path_length: self.path.len() });
         Ok(Found::Directory(look))
+    }
+
+    /// The names in the current folder, in order. No more of them are taken into memory than may be entries;
+    /// one more, because `lost+found` is none.
+    fn list(&mut self, folder: &Folder) -> Result<Names, Error> {
+        let most = (self.limits.entries + 1).saturating_sub(self.listed);
+        let names = folder.names(most).map_err(|cause| self.unreadable(cause))?;
+        let Some(mut names) = names else {
+            return Err(Error::TooLarge { path: self.full_path(), limit: "entries", allowed: self.limits.entries });
+        };
+        self.listed += names.len();
+        names.sort();
+        Ok(names)
     }
 
     /// Lets the owner read an entry that cannot even be opened.
@@ -240,4 +268,26 @@ impl Walker {
 /// A mode as sealed content has it.
 fn mended(mode: u32, needed: u32) -> u32 {
     (mode & 0o777) | needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_too_many_names_is_refused_before_they_are_all_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("many")).unwrap();
+        for number in 0..100 {
+            std::fs::write(dir.path().join("many").join(number.to_string()), "").unwrap();
+        }
+        let limits = Limits { entries: 10, ..Limits::default() };
+        let mut walker = Walker::new(dir.path(), false, Walk::default(), &limits).unwrap();
+        let refused = walker.next().err().unwrap();
+        assert!(matches!(refused, Error::TooLarge { limit: "entries", allowed: 10, .. }), "{refused}");
+        assert!(refused.to_string().contains("many"), "{refused}");
+        let limits = Limits { entries: 101, ..Limits::default() };
+        let mut walker = Walker::new(dir.path(), false, Walk::default(), &limits).unwrap();
+        assert_eq!(std::iter::from_fn(|| walker.next().unwrap()).count(), 101);
+    }
 }

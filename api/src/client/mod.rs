@@ -63,10 +63,6 @@ impl Client {
     /// # Errors
     /// [`ClientError::Profile`] when the profile cannot be used.
     pub fn new(profile: &Profile) -> Result<Self, ClientError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Someone else may do the same at this moment: then theirs is there, which is as good.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
         let root = profile.check().map_err(|e| ClientError::Profile(e.to_string()))?;
         let token = match &profile.token {
             Some(token) => {
@@ -77,24 +73,11 @@ impl Client {
             }
             None => None,
         };
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("knit/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .tcp_keepalive(Duration::from_mins(1))
-            .tcp_nodelay(true)
-            .referer(false)
-            .redirect(redirect::Policy::custom(follow));
+        let mut builder = connections(&root).redirect(redirect::Policy::custom(follow));
         if let Some(pem) = profile.ca_pem().map_err(|e| ClientError::Profile(e.to_string()))? {
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|e| ClientError::Profile(format!("cert.ca cannot be used: {}", error::root_cause(&e))))?;
             builder = builder.tls_certs_only(certificates);
-        }
-        if is_loopback(&root) {
-            // A proxy leads away from this machine; and reading the system's certificates costs time.
-            builder = builder.no_proxy();
-            if root.scheme() == "http" {
-                builder = builder.tls_certs_only(std::iter::empty());
-            }
         }
         let http = builder.build().map_err(|e| ClientError::Profile(error::root_cause(&e)))?;
         Ok(Self { http, root, token, server: Arc::new(OnceCell::new()) })
@@ -223,6 +206,30 @@ impl Client {
             whole.extend_from_slice(&part);
         }
     }
+}
+
+/// Connections to the server at this root, be it an API or a registry: whoever speaks HTTP for us begins
+/// here, so that what is sent to this machine stays on it. Redirects are the caller's to decide.
+pub fn connections(root: &Url) -> reqwest::ClientBuilder {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Someone else may do the same at this moment: then theirs is there, which is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("knit/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .tcp_keepalive(Duration::from_mins(1))
+        .tcp_nodelay(true)
+        .referer(false);
+    if is_loopback(root) {
+        // A proxy leads away from this machine, and would be given the token; and reading the system's
+        // certificates costs time.
+        builder = builder.no_proxy();
+        if root.scheme() == "http" {
+            builder = builder.tls_certs_only(std::iter::empty());
+        }
+    }
+    builder
 }
 
 /// The token is dropped when the host, port or scheme changes; and nothing follows a redirect that

@@ -36,11 +36,7 @@ impl Client {
         let host = registry.host.clone();
         let unusable = |cause: String| ImageError::Unreachable { registry: registry.host.clone(), cause };
         let base = Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|error| unusable(error.to_string()))?;
-        // Does nothing when the program chose its cryptography already.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("knit/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(15))
+        let http = knit_api::client::connections(&base)
             .read_timeout(Duration::from_mins(5))
             // The token must not travel to wherever an answer points.
             .redirect(reqwest::redirect::Policy::none())

@@ -11,7 +11,7 @@ pub mod progress;
 pub mod table;
 
 pub use failure::{ExitCode, Failure, finish};
-pub use output::{Format, LongOutput, Output, Show, print_json};
+pub use output::{Format, LongOutput, Output, Show, other_than_a_format, print_json};
 pub use table::Table;
 
 use knit_api::problem::in_words;

@@ -41,6 +41,18 @@ pub struct LongOutput {
     pub format: Option<Format>,
 }
 
+/// Reads the value of an `-o` that is not `--output`. A form of output is refused: taken for an id or a tag,
+/// it would silently find nothing.
+pub fn other_than_a_format<T>(text: &str) -> Result<T, String>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    if <Format as clap::ValueEnum>::from_str(text, false).is_ok() {
+        return Err(format!("-o does not choose the form of output on this command: write --output {text}"));
+    }
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
 /// One result in its forms; `value` is what JSON and YAML print.
 pub struct Show<'a, T: Serialize + ?Sized> {
     /// Printed as JSON or YAML.

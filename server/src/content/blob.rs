@@ -1,6 +1,7 @@
 //! Blobs: written once, under the digest that was verified while writing.
 
 use super::{ContentError, ContentStore, Digest, remove_file, settle, touch};
+use crate::transfers::{self, unless_still};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -159,19 +160,28 @@ where
     E: Display,
     T: Send + 'static,
 {
+    let place = transfers::place().await;
     let (chunks, received) = mpsc::channel(4);
-    let working = tokio::task::spawn_blocking(move || work(received));
+    let working = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work(received)
+    });
     let mut broken = None;
-    while let Some(chunk) = body.next().await {
-        match chunk {
-            Ok(chunk) => {
+    loop {
+        match unless_still(body.next()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(chunk))) => {
                 // When the other side is gone it has failed, and says so itself.
                 if chunks.send(chunk).await.is_err() {
                     break;
                 }
             }
-            Err(error) => {
+            Ok(Some(Err(error))) => {
                 broken = Some(ContentError::Interrupted(error.to_string()));
+                break;
+            }
+            Err(still) => {
+                broken = Some(ContentError::Interrupted(still.to_string()));
                 break;
             }
         }

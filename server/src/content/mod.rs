@@ -32,6 +32,7 @@ pub use repository::{Referrer, Repository, StoredManifest};
 pub use upload::UploadId;
 
 use crate::clock;
+use rustix::fs::Access;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -102,6 +103,16 @@ impl ContentStore {
         }
         let inner = Inner { root: root.to_owned(), naming: RwLock::new(()), sessions: Mutex::new(HashMap::new()) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether content can be stored now: its folders are there and can be written to.
+    pub fn check(&self) -> io::Result<()> {
+        for folder in ["incoming", "blobs/sha256", "repositories"] {
+            let path = self.inner.root.join(folder);
+            rustix::fs::access(&path, Access::WRITE_OK | Access::EXEC_OK)
+                .map_err(|error| io::Error::other(format!("{} cannot be written to: {error}", path.display())))?;
+        }
+        Ok(())
     }
 
     /// Where everything is kept.

@@ -7,7 +7,6 @@ use futures_util::Stream;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageRef;
 use knit_api::plan::{OnNode, Resources};
-use knit_api::run::Exit;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -15,6 +14,8 @@ use std::pin::Pin;
 use std::time::SystemTime;
 
 pub mod local;
+
+pub use crate::rules::lifecycle::Observation;
 
 /// Bytes in flight; an error ends them.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -124,30 +125,6 @@ pub enum Started {
     },
 }
 
-/// What can be seen of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// There is none by that name.
-    Absent,
-    /// Accepted, and its image is being fetched or its container made.
-    Preparing {
-        /// What it is busy with, for a person.
-        reason: String,
-    },
-    /// Its process runs.
-    Running {
-        /// `sha256:…` of the image's manifest.
-        image_digest: String,
-    },
-    /// Its process has ended, or will never start.
-    Ended {
-        /// How. Code 0 is success.
-        exit: Exit,
-        /// Once known.
-        image_digest: Option<String>,
-    },
-}
-
 /// Something happened at the engine that is worth a look; a hint, like every signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineEvent {
@@ -201,6 +178,9 @@ pub enum EngineError {
 pub trait Engine: Send + Sync + 'static {
     /// For the operator.
     fn status(&self) -> EngineStatus;
+
+    /// Looks, at little cost, whether work can be done now; the error says what is in the way.
+    async fn check(&self) -> Result<(), EngineError>;
 
     /// What happens from now on; only one subscriber (the run loop) is served.
     fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<EngineEvent>;

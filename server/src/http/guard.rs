@@ -5,7 +5,7 @@
 use super::refused::{Answer, Refused};
 use crate::app::App;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let admitted = match &app.settings.token {
         Some(token) => knows(request.headers(), token),
-        None => is_local(&request),
+        None => is_local(request.headers(), request.uri()).map_err(Refused::from),
     };
     match admitted {
         Ok(()) => next.run(request).await,
@@ -38,20 +38,38 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn is_local(request: &Request) -> Answer<()> {
-    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let named = named.or_else(|| request.uri().authority().map(axum::http::uri::Authority::as_str)).unwrap_or_default();
-    if !is_loopback(named) {
-        return Err(Refused::new(
-            StatusCode::FORBIDDEN,
-            format!("this server has no token and answers only to localhost, not to \"{named}\""),
-        )
-        .advice("Ask http://127.0.0.1 or http://localhost, or run the server with a token."));
-    }
-    match request.headers().get(header::ORIGIN) {
-        Some(origin) if !is_same_origin(origin.to_str().unwrap_or_default(), named) => {
-            Err(Refused::new(StatusCode::FORBIDDEN, "this server has no token and refuses requests of web pages"))
+/// Why a server without a token does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Outsider {
+    /// It was asked under a name that is not this machine's.
+    #[error("this server has no token and answers only to localhost, not to \"{0}\"")]
+    Name(String),
+    /// A web page of somewhere else asked.
+    #[error("this server has no token and refuses requests of web pages")]
+    Page,
+}
+
+impl From<Outsider> for Refused {
+    fn from(outsider: Outsider) -> Self {
+        let refused = Self::new(StatusCode::FORBIDDEN, outsider.to_string());
+        match outsider {
+            Outsider::Name(_) => {
+                refused.advice("Ask http://127.0.0.1 or http://localhost, or run the server with a token.")
+            }
+            Outsider::Page => refused,
         }
+    }
+}
+
+/// Whether a request comes from this machine and from no web page: what a port without a token asks for.
+pub(crate) fn is_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Outsider> {
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = named.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str)).unwrap_or_default();
+    if !is_loopback(named) {
+        return Err(Outsider::Name(named.to_owned()));
+    }
+    match headers.get(header::ORIGIN) {
+        Some(origin) if !is_same_origin(origin.to_str().unwrap_or_default(), named) => Err(Outsider::Page),
         _ => Ok(()),
     }
 }

@@ -1,16 +1,16 @@
 //! The API over HTTP: one file per noun, one line per route.
 //!
-//! What a request passes on its way in: the trailing slash is dropped, the request is logged, a panic
-//! becomes a 500, an unread body is drained so that the answer can be read, and [`guard`] decides who
-//! may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
+//! What a request passes on its way in: the trailing slash is dropped, then what [`port`] puts around every
+//! port, and [`guard`] decides who may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
 
 mod answer;
 mod data;
 mod disk;
 mod drain;
-mod guard;
+pub(crate) mod guard;
 mod health;
 mod plans;
+pub(crate) mod port;
 mod query;
 mod refused;
 mod runs;
@@ -20,7 +20,6 @@ mod transfer;
 mod wait;
 
 use crate::app::App;
-use crate::clock::Stopwatch;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
@@ -30,7 +29,6 @@ use axum::routing::{get, put};
 use knit_api::endpoint::API;
 use refused::Refused;
 use tower::Layer;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
 /// Everything the API's port serves.
@@ -59,15 +57,9 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .layer(middleware::from_fn(refuse_head))
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard));
 
-    let router = Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .merge(guarded)
-        .layer(middleware::from_fn(drain::drain_unread))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(log_request))
-        .with_state(app);
-    NormalizePathLayer::trim_trailing_slash().layer(router)
+    let router =
+        Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready)).merge(guarded);
+    NormalizePathLayer::trim_trailing_slash().layer(port::layered(router, bug).with_state(app))
 }
 
 /// No such path.
@@ -92,29 +84,7 @@ async fn refuse_head(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// A bug must cost one request, not the connection, and must not show its insides.
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    let words = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    tracing::error!(error = %words, "a request ran into a bug");
+/// What a request gets that ran into a bug.
+fn bug() -> Response {
     Refused::internal("the server ran into a bug while it worked on this request").into_response()
-}
-
-/// One line per request. The query is left out: it holds tags, which may be long and private.
-async fn log_request(request: Request, next: Next) -> Response {
-    let watch = Stopwatch::start();
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    let ms = watch.elapsed().as_millis() as u64;
-    if path == "/healthz" || path == "/readyz" {
-        tracing::debug!(%method, path, status, ms, "request");
-    } else {
-        tracing::info!(%method, path, status, ms, "request");
-    }
-    response
 }

@@ -1,5 +1,6 @@
 //! Listens: takes connections and speaks HTTP/1.1 on them until the server stops.
 
+use crate::transfers;
 use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
@@ -7,6 +8,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,5 +75,7 @@ async fn take(
     let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
+    // A client that takes nothing of what it asked for is no client any more.
+    SockRef::from(&stream).set_tcp_user_timeout(Some(transfers::STILL))?;
     Ok((stream, place))
 }

@@ -7,6 +7,17 @@ use crate::app::App;
 use crate::settings::{Settings, WorkerNetwork};
 use axum::extract::State;
 use knit_api::server::{Health, Registry, ServerInfo, ServerStatus, capability};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long the registry may take to answer whether it lives.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of that answer is read, in bytes.
+const LONGEST_ANSWER: u64 = 1024;
 
 /// `GET /server`.
 pub(super) async fn info(State(app): State<App>) -> Answer {
@@ -19,38 +30,80 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
     }))
 }
 
-/// `GET /server/status`.
+/// `GET /server/status`. A part that does not work is told in the answer, with its cause; it is no error of the
+/// request.
 pub(super) async fn status(State(app): State<App>) -> Answer {
-    let database = app.store.is_ready().await;
-    let runs = app.store.count_runs().await?;
-    let engine = app.engine.status();
+    let (counted, engine, registry) = tokio::join!(app.store.count_runs(), engine(&app), registry(&app));
     let Room { disk, is_full } = disk::look(app.settings.layout.root()).await?;
-    let place = app.settings.layout.database();
-    let note = if is_full { format!("; {}", disk::FULL) } else { String::new() };
+    let place = format!("SQLite, {}", app.settings.layout.database().display());
+    let database = match (is_full, &counted) {
+        (true, Ok(_)) => Health { ok: false, detail: format!("{} ({place})", disk::FULL) },
+        _ => health(&counted, place),
+    };
     Ok(answer::ok(&ServerStatus {
         version: knit_api::VERSION.to_owned(),
         pid: std::process::id(),
         auth: app.settings.token.is_some(),
-        database: Health { ok: database && !is_full, detail: format!("SQLite, {}{note}", place.display()) },
-        engine: Health {
-            ok: true,
-            detail: format!(
-                "{} ({}); {} at work; room for {} cpu and {} of memory",
-                engine.name,
-                engine.detail,
-                if engine.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", engine.workers) },
-                cpus(engine.cpu_millis),
-                bytes(engine.memory_bytes),
-            ),
-        },
-        registry: Health { ok: true, detail: format!("{}, plain HTTP on loopback", registry_host(&app.settings)) },
+        database,
+        engine,
+        registry,
         worker_network: match app.settings.worker_network {
             WorkerNetwork::None => "none".to_owned(),
             WorkerNetwork::Host => "host".to_owned(),
         },
         disk,
-        runs: runs.into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
+        runs: counted.unwrap_or_default().into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
     }))
+}
+
+/// What a part is, and why it does not work when it does not.
+fn health<T, E: std::fmt::Display>(looked: &Result<T, E>, detail: String) -> Health {
+    match looked {
+        Ok(_) => Health { ok: true, detail },
+        Err(cause) => Health { ok: false, detail: format!("{cause} ({detail})") },
+    }
+}
+
+async fn engine(app: &App) -> Health {
+    let looked = app.engine.check().await;
+    let engine = app.engine.status();
+    let detail = format!(
+        "{} ({}); {} at work; room for {} cpu and {} of memory",
+        engine.name,
+        engine.detail,
+        if engine.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", engine.workers) },
+        cpus(engine.cpu_millis),
+        bytes(engine.memory_bytes),
+    );
+    health(&looked, detail)
+}
+
+async fn registry(app: &App) -> Health {
+    let content = Arc::clone(&app.content);
+    let looked = async {
+        answers(app.settings.registry_listen).await?;
+        tokio::task::spawn_blocking(move || content.check()).await?
+    };
+    let looked = looked.await.map_err(|cause: io::Error| format!("the registry cannot work: {cause}"));
+    health(&looked, format!("{}, plain HTTP on loopback", registry_host(&app.settings)))
+}
+
+/// Asks the registry on its own port, as its clients do: only so it is seen that somebody listens and answers.
+async fn answers(registry: SocketAddr) -> io::Result<()> {
+    let asked = async {
+        let mut stream = TcpStream::connect(registry).await?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = Vec::new();
+        stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await?;
+        if answer.starts_with(b"HTTP/1.1 200 ") {
+            return Ok(());
+        }
+        Err(io::Error::other("what listens on its port does not answer as it should"))
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answered) => answered,
+        Err(_) => Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
 }
 
 /// How users on this machine reach the registry.

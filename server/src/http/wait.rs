@@ -3,6 +3,7 @@
 use super::query::Query;
 use super::refused::Answer;
 use crate::app::App;
+use crate::clock;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,7 +22,7 @@ pub(super) struct Wait {
 impl Wait {
     /// Begins to wait, before the first look: no change after that look is missed.
     pub(super) fn begin(app: &App, query: &Query) -> Answer<Self> {
-        let deadline = Instant::now() + query.timeout(USUAL, LONGEST)?;
+        let deadline = clock::deadline(query.timeout(USUAL, LONGEST)?);
         Ok(Self { app: app.clone(), changes: app.wake.subscribe(), deadline })
     }
 

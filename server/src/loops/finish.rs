@@ -9,9 +9,9 @@ use crate::clock;
 use crate::engine::{EngineError, Observation, Sealed};
 use crate::store::Claim;
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use knit_api::id::{DataId, RunId};
-use knit_api::run::RunStatus;
+use knit_api::run::{Exit, RunStatus, exit_code};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Duty for Finish {
 
     async fn act(&self, claim: &Claim) -> Result<(), Trouble> {
         let app = &self.app;
-        let sealed = match app.engine.observe(&claim.run).await? {
+        let kept = match app.engine.observe(&claim.run).await? {
             // Its processes are gone and nothing is written any more: both at once.
             Observation::Absent | Observation::Ended { .. } => {
                 tokio::try_join!(self.seal_outputs(claim), self.remove_worker(&claim.run, Duration::ZERO))?.0
@@ -52,10 +52,13 @@ impl Duty for Finish {
                 self.seal_outputs(claim).await?
             }
         };
-        let message = left_out(&sealed);
-        if app.store.finish(claim, &sealed, message.as_deref(), clock::now()).await? {
-            let to = if claim.status == RunStatus::Completing { RunStatus::Done } else { RunStatus::Failed };
-            tracing::info!(r#loop = "finish", run = %claim.run, from = %claim.status, %to, "a Run ended");
+        let message = kept.message();
+        // One that is failing anyway keeps the exit that says why.
+        let failure = (claim.status == RunStatus::Completing).then(|| kept.failure()).flatten();
+        if app.store.finish(claim, &kept.sealed, failure.as_ref(), message.as_deref(), clock::now()).await? {
+            let done = claim.status == RunStatus::Completing && failure.is_none();
+            let to = if done { RunStatus::Done } else { RunStatus::Failed };
+            tracing::info!(r#loop = "finish", run = %claim.run, from = %claim.status, %to, message, "a Run ended");
             app.wake.project.notify_one();
             app.wake.collect.notify_one();
         }
@@ -81,26 +84,53 @@ impl Finish {
     }
 
     /// Also what a failed Run has written is kept and sealed: that is what one looks into then.
-    async fn seal_outputs(&self, claim: &Claim) -> Result<Vec<(DataId, Sealed)>, Trouble> {
+    async fn seal_outputs(&self, claim: &Claim) -> Result<Kept, Trouble> {
         let app = &self.app;
         let outputs = app.store.outputs(&claim.run).await?;
-        let sealed = stream::iter(outputs).map(|(data, volume)| async move {
-            match app.engine.seal(&volume).await {
-                Ok(sealed) => Ok(Some((data, sealed))),
+        let mut sealing = stream::iter(outputs)
+            .map(|(data, volume)| async move { (data, app.engine.seal(&volume).await) })
+            .buffered(SEALS);
+        let mut kept = Kept::default();
+        while let Some((data, sealed)) = sealing.next().await {
+            match sealed {
+                Ok(sealed) => kept.sealed.push((data, sealed)),
                 // It may have been stopped before it had any volume.
-                Err(EngineError::NotFound(_)) if claim.status == RunStatus::Aborting => Ok(None),
-                Err(error) => Err(Trouble::from(error)),
+                Err(EngineError::NotFound(_)) if claim.status == RunStatus::Aborting => {}
+                // It would be refused for ever: the Run ends without it.
+                Err(EngineError::BadContent(why)) => kept.refused.push(format!("output {data} cannot be kept: {why}")),
+                Err(error) => return Err(error.into()),
             }
-        });
-        sealed.buffered(SEALS).try_filter_map(|sealed| async { Ok(sealed) }).try_collect().await
+        }
+        Ok(kept)
     }
 }
 
-/// What the outputs held that cannot be kept, as a sentence.
-fn left_out(sealed: &[(DataId, Sealed)]) -> Option<String> {
-    let all: Vec<&str> = sealed.iter().flat_map(|(_, sealed)| &sealed.left_out).map(String::as_str).collect();
-    let mut message = String::from("left out of the outputs: ");
-    for (index, one) in all.iter().enumerate() {
+/// What became of the outputs of a Run.
+#[derive(Default)]
+struct Kept {
+    sealed: Vec<(DataId, Sealed)>,
+    /// Why others cannot be kept, a sentence each. They stay as they are, for whoever looks into them.
+    refused: Vec<String>,
+}
+
+impl Kept {
+    /// How a Run ends that did well otherwise.
+    fn failure(&self) -> Option<Exit> {
+        let message = sentence("", &self.refused)?;
+        Some(Exit { code: exit_code::NOT_KEPT, message })
+    }
+
+    /// What is to be said of the outputs, if anything.
+    fn message(&self) -> Option<String> {
+        let left_out: Vec<&String> = self.sealed.iter().flat_map(|(_, sealed)| &sealed.left_out).collect();
+        sentence("", &self.refused).or_else(|| sentence("left out of the outputs: ", &left_out))
+    }
+}
+
+/// All of them one after the other, as far as they fit a message.
+fn sentence(begin: &str, all: &[impl AsRef<str>]) -> Option<String> {
+    let mut message = begin.to_owned();
+    for (index, one) in all.iter().map(AsRef::as_ref).enumerate() {
         let separator = if index == 0 { "" } else { "; " };
         if message.chars().count() + separator.len() + one.chars().count() > LONGEST_MESSAGE {
             let _ = write!(message, "{separator}{} more", all.len() - index);
@@ -116,18 +146,25 @@ fn left_out(sealed: &[(DataId, Sealed)]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn sealed(left_out: &[String]) -> Vec<(DataId, Sealed)> {
+    fn kept(left_out: &[String]) -> Kept {
         let sealed = Sealed { digest: String::new(), entries: 0, bytes: 0, left_out: left_out.to_vec() };
-        vec![(DataId::new("d"), sealed)]
+        Kept { sealed: vec![(DataId::new("d"), sealed)], refused: Vec::new() }
     }
 
     #[test]
     fn what_was_left_out_is_named_and_counted_when_it_is_much() {
-        assert_eq!(left_out(&sealed(&[])), None);
+        assert_eq!(kept(&[]).message(), None);
         let two = ["a: a socket".to_owned(), "b: a FIFO".to_owned()];
-        assert_eq!(left_out(&sealed(&two)).unwrap(), "left out of the outputs: a: a socket; b: a FIFO");
+        assert_eq!(kept(&two).message().unwrap(), "left out of the outputs: a: a socket; b: a FIFO");
         let many: Vec<String> = (0..100).map(|n| format!("folder/entry number {n}: a device")).collect();
-        let message = left_out(&sealed(&many)).unwrap();
+        let message = kept(&many).message().unwrap();
         assert!(message.chars().count() < LONGEST_MESSAGE + 20 && message.ends_with(" more"), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_said_before_what_was_left_out() {
+        let kept = Kept { refused: vec!["it is too deep".to_owned()], ..kept(&["a: a socket".to_owned()]) };
+        assert_eq!(kept.message().unwrap(), "it is too deep");
+        assert_eq!(kept.failure(), Some(Exit { code: exit_code::NOT_KEPT, message: "it is too deep".to_owned() }));
     }
 }

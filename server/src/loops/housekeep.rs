@@ -5,6 +5,7 @@
 use super::Trouble;
 use super::hands::Hands;
 use crate::app::App;
+use crate::clock;
 use crate::content::Collected;
 use crate::engine::Volume;
 use knit_api::id::RunId;
@@ -42,7 +43,7 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
         if let Err(error) = remove_workers(&app, &hands).await {
             tracing::error!(r#loop = "housekeep", %error, "stray workers could not be looked for");
         }
-        tidy_images(&app, SystemTime::now()).await;
+        tidy_images(&app, clock::file_time()).await;
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(SLOW) => {}

@@ -1,9 +1,10 @@
-//! A waiting Run gets its output volumes; then it is ready.
+//! A waiting Run gets its output volumes, empty and with nobody writing into them; then it is ready.
 
 use super::Trouble;
 use super::driver::Duty;
 use crate::app::App;
 use crate::clock;
+use crate::engine::Observation;
 use crate::store::{Claim, Settle};
 use async_trait::async_trait;
 use knit_api::run::RunStatus;
@@ -23,6 +24,10 @@ impl Duty for Initialize {
 
     async fn act(&self, claim: &Claim) -> Result<(), Trouble> {
         let Self(app) = self;
+        // A stop that was cut off may have left one, which must not write into what is new.
+        if app.engine.observe(&claim.run).await? != Observation::Absent {
+            app.engine.remove_worker(&claim.run, app.settings.grace).await?;
+        }
         for (_, volume) in app.store.outputs(&claim.run).await? {
             app.engine.create_volume(&volume).await?;
         }

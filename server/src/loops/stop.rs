@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::clock;
 use crate::engine::Observation;
 use crate::settings::Layout;
+use fail::fail_point;
 use futures_util::future::join_all;
 use knit_api::id::RunId;
-use knit_api::run::RunStatus;
 use serde::Serialize;
 use std::io::Write;
 
@@ -47,15 +47,19 @@ pub async fn put_back(app: &App) -> Stopped {
 }
 
 /// Ends one worker. One that is over is left as it is: its end is recorded at the next start.
+///
+/// The Run goes back first. Should this process be killed in between, the next one finds a waiting Run and
+/// removes its worker before it starts it anew; the other way round it would find a Run that lost its worker.
 async fn end(app: &App, run: &RunId) -> Result<Option<PutBack>, Trouble> {
     if let Observation::Ended { .. } = app.engine.observe(run).await? {
         return Ok(None);
     }
-    let status = app.store.run_status(run).await?;
-    app.engine.remove_worker(run, app.settings.grace).await?;
-    if !matches!(status, Some(RunStatus::Ready | RunStatus::Starting | RunStatus::Running))
-        || !app.store.put_back(run, clock::now()).await?
-    {
+    let put_back = app.store.put_back(run, clock::now()).await?;
+    fail_point!("stop-put-back");
+    if let Err(error) = app.engine.remove_worker(run, app.settings.grace).await {
+        tracing::error!(%run, %error, "a worker could not be ended; the next start will do it");
+    }
+    if !put_back {
         return Ok(None);
     }
     let image = app.store.run(run).await?.map(|found| found.summary.plan.title()).unwrap_or_default();
@@ -77,6 +81,7 @@ impl Stopped {
         let path = layout.stopped();
         let beside = path.with_extension("json.new");
         let mut file = std::fs::File::create(&beside)?;
+        crate::private::close(&beside)?;
         serde_json::to_writer(&mut file, self)?;
         file.write_all(b"\n")?;
         file.sync_all()?;

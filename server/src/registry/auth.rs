@@ -1,7 +1,8 @@
-//! Who may use the registry: whoever has the token.
+//! Who may use the registry: whoever has the token; without one, whoever is on this machine, but no web page.
 
 use super::failure::{Code, Failure};
-use axum::http::{HeaderMap, header};
+use crate::http::guard::is_local;
+use axum::http::{HeaderMap, Uri, header};
 use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -16,13 +17,15 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Asks for this token; without one everybody is let in.
+    /// Asks for this token; without one, all programs of this machine are let in.
     pub fn new(token: Option<&str>) -> Self {
         Self { token: token.map(|token| Arc::new(Sha256::digest(token).into())) }
     }
 
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let Some(expected) = &self.token else { return Ok(()) };
+    pub(super) fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
+        let Some(expected) = &self.token else {
+            return is_local(headers, uri).map_err(|outsider| Failure::new(Code::Denied, outsider.to_string()));
+        };
         let offered = headers.get(header::AUTHORIZATION).and_then(|value| secret(value.as_bytes()));
         let refuse = || Failure::new(Code::Unauthorized, "the registry asks for the token of the profile");
         let offered: [u8; 32] = Sha256::digest(offered.ok_or_else(refuse)?).into();
@@ -77,8 +80,7 @@ mod tests {
             if let Some(value) = &value {
                 headers.insert(header::AUTHORIZATION, value.parse().unwrap());
             }
-            assert_eq!(auth.check(&headers).is_ok(), good, "{value:?}");
+            assert_eq!(auth.check(&headers, &Uri::from_static("/v2/")).is_ok(), good, "{value:?}");
         }
-        assert!(Auth::new(None).check(&HeaderMap::new()).is_ok());
     }
 }

@@ -13,6 +13,7 @@ mod uploads;
 pub use auth::Auth;
 
 use crate::content::{ContentStore, RepositoryName};
+use crate::http::port;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -40,11 +41,17 @@ struct Registry {
 
 /// The registry as a router to be served on an address of its own.
 pub fn router(content: Arc<ContentStore>, auth: Auth) -> Router {
-    Router::new().route("/healthz", get(async || "ok\n")).fallback(any(handle)).with_state(Registry { content, auth })
+    let routes = Router::new().route("/healthz", get(async || "ok\n")).fallback(any(handle));
+    port::layered(routes, bug).with_state(Registry { content, auth })
+}
+
+/// What a request gets that ran into a bug.
+fn bug() -> Response {
+    Failure::new(Code::Unknown, "the registry ran into a bug while it worked on this request").into_response()
 }
 
 async fn handle(State(registry): State<Registry>, request: Request) -> Response {
-    let answer = match registry.auth.check(request.headers()) {
+    let answer = match registry.auth.check(request.headers(), request.uri()) {
         Ok(()) => registry.answer(request).await,
         Err(failure) => Err(failure),
     };

@@ -1,8 +1,39 @@
 //! The life of a Run: what to do next, given where it stands and what is seen of its worker.
 
-use crate::engine::Observation;
-use crate::store::Stop;
 use knit_api::run::{Exit, RunStatus, exit_code};
+
+/// What can be seen of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// There is none by that name.
+    Absent,
+    /// Accepted, and its image is being fetched or its container made.
+    Preparing {
+        /// What it is busy with, for a person.
+        reason: String,
+    },
+    /// Its process runs.
+    Running {
+        /// `sha256:…` of the image's manifest.
+        image_digest: String,
+    },
+    /// Its process has ended, or will never start.
+    Ended {
+        /// How. Code 0 is success.
+        exit: Exit,
+        /// Once known.
+        image_digest: Option<String>,
+    },
+}
+
+/// How a user stops a Run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It fails.
+    Abort,
+    /// It ends well, with what it has made so far.
+    Tearoff,
+}
 
 /// What the loop that holds a Run does next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The rules: plain computation on plain values. No waiting, no clock, no chance, no logging.
+//! The rules: plain computation on plain values. No waiting, no clock, no chance, no logging. They know the
+//! words of the API and their own, and nothing that uses them.
 
 pub mod backoff;
 pub mod identity;

@@ -13,7 +13,7 @@ use crate::engine::{Mount, Sealed, Volume, Work};
 use knit_api::id::{DataId, RunId};
 use knit_api::image::ImageRef;
 use knit_api::plan::{OnNode, Resources};
-use knit_api::run::RunStatus;
+use knit_api::run::{Exit, RunStatus};
 use knit_api::time::Timestamp;
 use std::collections::HashMap;
 
@@ -54,7 +54,7 @@ const GIVE_BACK: &str = "update run set failures = failures + 1, reason = $5, du
     where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
 
 const END: &str = "update run set status = $5, updated_at = $6, due_at = $6, lease_until = 0, lease_owner = null, \
-      failures = 0, reason = $7 \
+      failures = 0, reason = $7, exit_code = coalesce($8, exit_code), exit_message = coalesce($9, exit_message) \
     where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
 const END_OUTPUTS: &str = "update data set ready = $2, made_at = $3, rev = rev + 1 where run_id = $1 returning id";
 const SEAL: &str = "update data set digest = $3, entries = $4, bytes = $5 where id = $1 and run_id = $2";
@@ -226,27 +226,30 @@ impl Store {
     }
 
     /// Ends a claimed Run (`completing` becomes `done`, `aborting` becomes `failed`) with what its outputs
-    /// and log are, stamps and nominates them; false when the claim was lost.
+    /// and log are, stamps and nominates them; false when the claim was lost. With a `failure`, which is
+    /// then its exit, also a `completing` Run becomes `failed`.
     pub async fn finish(
         &self,
         claim: &Claim,
         sealed: &[(DataId, Sealed)],
+        failure: Option<&Exit>,
         message: Option<&str>,
         now: Timestamp,
     ) -> Result<bool> {
-        whole!("finishing a Run", self.try_finish(claim, sealed, message, now))
+        whole!("finishing a Run", self.try_finish(claim, sealed, failure, message, now))
     }
 
     async fn try_finish(
         &self,
         claim: &Claim,
         sealed: &[(DataId, Sealed)],
+        failure: Option<&Exit>,
         message: Option<&str>,
         now: Timestamp,
     ) -> Db<bool> {
         let status = match claim.status {
-            RunStatus::Completing => RunStatus::Done,
-            RunStatus::Aborting => RunStatus::Failed,
+            RunStatus::Completing if failure.is_none() => RunStatus::Done,
+            RunStatus::Completing | RunStatus::Aborting => RunStatus::Failed,
             _ => return Ok(false),
         };
         let done = status == RunStatus::Done;
@@ -254,7 +257,17 @@ impl Store {
         let mut tx = self.db.begin().await?;
         tx.gate(Gate::Data).await?;
         let (owner, from) = (claim.owner.as_str(), claim.status.as_str());
-        let columns = args![run, owner, claim.attempt, from, status.as_str(), now.micros(), message];
+        let columns = args![
+            run,
+            owner,
+            claim.attempt,
+            from,
+            status.as_str(),
+            now.micros(),
+            message,
+            failure.map(|exit| i64::from(exit.code)),
+            failure.map(|exit| exit.message.as_str()),
+        ];
         if tx.exec(END, columns).await? == 0 {
             release(&mut tx, claim).await?;
             tx.commit().await?;

@@ -4,6 +4,7 @@
 //! SQLite has one connection that writes (its pool is the queue of writers) and a few that read.
 
 use super::StoreError;
+use crate::private;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
@@ -312,6 +313,21 @@ impl Tx {
     }
 }
 
+/// Closes the database's files to other users. SQLite gives the files it makes beside the database the
+/// database's mode; those of an earlier process are closed by themselves.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        private::close(Path::new(&beside))?;
+    }
+    match private::file(path) {
+        // The database says this in its own words.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// A database with its connections; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) enum Database {
@@ -331,8 +347,9 @@ async fn is_fit(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> 
 }
 
 impl Database {
-    /// Opens the file, making it if need be.
+    /// Opens the file, making it if need be; only its owner may read it.
     pub(super) async fn open_sqlite(path: &Path) -> Db<Self> {
+        keep_private(path).map_err(|error| DbError::other(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)

@@ -210,7 +210,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     let tag = tags::id(&Tag::new("a", "b"));
     let (one, two) = (list(["d1"]), list(["t1", "t2"]));
     let (statuses, all) = (list(["waiting"]), list(["done", "failed"]));
-    let combinations: &'static str = crate::rules::projection::missing_combinations(2, 0).leak();
+    let combinations: &'static str = super::projection::missing_combinations(2, 0);
     let (early, late) = (0, i64::MAX);
     let statements: [(&str, Vec<Value<'_>>); 15] = [
         (nominations::NOMINATE_DATA, args!["d1"].to_vec()),

@@ -25,6 +25,8 @@ mod explained;
 #[path = "../../tests/store/postgres.rs"]
 mod test_postgres;
 
+pub use crate::rules::lifecycle::Stop;
+
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};
 use knit_api::id::{DataId, PlanId, RunId};
@@ -179,15 +181,6 @@ pub struct Settle {
     pub reason: Option<String>,
     /// The image that runs.
     pub image_digest: Option<String>,
-}
-
-/// How a user stops a Run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// It fails.
-    Abort,
-    /// It ends well, with what it has made so far.
-    Tearoff,
 }
 
 /// What is needed to read a Data.

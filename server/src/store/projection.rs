@@ -4,7 +4,7 @@ use super::engine::{Db, Row, Tx, args, batch, list, whole};
 use super::{Projected, Result, Store};
 use crate::clock;
 use crate::engine::Volume;
-use crate::rules;
+use crate::rules::projection::signature;
 use knit_api::id::{DataId, PlanId};
 use knit_api::time::Timestamp;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -153,7 +153,7 @@ impl Step<'_> {
     }
 
     async fn make_runs(&mut self, tx: &mut Tx, combinations: &[Vec<String>]) -> Db<()> {
-        let runs: Vec<(String, String)> = combinations.iter().map(|data| (clock::new_id(), data.join(","))).collect();
+        let runs: Vec<(String, String)> = combinations.iter().map(|data| (clock::new_id(), signature(data))).collect();
         let rows = batch(runs.iter().map(|(id, signature)| [id.as_str(), signature.as_str()]));
         let columns = args![self.plan.as_str(), self.status, self.now.micros(), &rows];
         let new: HashSet<String> =
@@ -171,10 +171,61 @@ impl Step<'_> {
     }
 }
 
-/// The text of [`rules::projection::missing_combinations`], made and kept once per shape: there are few
-/// shapes, and databases keep a prepared statement by its text.
-fn missing_combinations(inputs: usize, fresh: usize) -> &'static str {
+/// The text of [`statement`], made and kept once per shape: there are few shapes, and databases keep a prepared
+/// statement by its text.
+pub(super) fn missing_combinations(inputs: usize, fresh: usize) -> &'static str {
     static TEXTS: LazyLock<Mutex<HashMap<(usize, usize), &'static str>>> = LazyLock::new(Mutex::default);
     let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    texts.entry((inputs, fresh)).or_insert_with(|| rules::projection::missing_combinations(inputs, fresh).leak())
+    texts.entry((inputs, fresh)).or_insert_with(|| statement(inputs, fresh).leak())
+}
+
+/// The statement that lists missing combinations of a Plan with `inputs` inputs, those with fresh Data
+/// on input number `fresh`; both databases read it alike.
+///
+/// Parameters: `$1` the Plan, `$2` the most combinations to list, `$3`… the inputs in their order, and
+/// last the fresh Data as a JSON list of one-element lists. Columns: one Data id per input. What is joined by
+/// commas is [`signature`].
+fn statement(inputs: usize, fresh: usize) -> String {
+    let each = |form: &dyn Fn(usize) -> String, between: &str| (0..inputs).map(form).collect::<Vec<_>>().join(between);
+    let columns = each(&|i| format!("n{i}.data_id"), ", ");
+    let signature = each(&|i| format!("n{i}.data_id"), " || ',' || ");
+    let others: Vec<String> = (0..inputs)
+        .filter(|i| *i != fresh)
+        .map(|i| format!(" join nomination n{i} on n{i}.mount_id = ${}", i + 3))
+        .collect();
+    format!(
+        "select {columns} from json_each(${list}) s \
+         join nomination n{fresh} on n{fresh}.mount_id = ${input} and n{fresh}.data_id = s.value ->> 0{others} \
+         where not exists (select 1 from run r where r.plan_id = $1 and r.signature = {signature}) limit $2",
+        others = others.concat(),
+        list = inputs + 3,
+        input = fresh + 3,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_input_needs_no_join_with_others() {
+        assert_eq!(
+            statement(1, 0),
+            "select n0.data_id from json_each($4) s \
+             join nomination n0 on n0.mount_id = $3 and n0.data_id = s.value ->> 0 \
+             where not exists (select 1 from run r where r.plan_id = $1 and r.signature = n0.data_id) limit $2"
+        );
+    }
+
+    #[test]
+    fn fresh_data_drive_and_the_signature_keeps_the_order_of_the_inputs() {
+        assert_eq!(
+            statement(3, 1),
+            "select n0.data_id, n1.data_id, n2.data_id from json_each($6) s \
+             join nomination n1 on n1.mount_id = $4 and n1.data_id = s.value ->> 0 \
+             join nomination n0 on n0.mount_id = $3 join nomination n2 on n2.mount_id = $5 \
+             where not exists (select 1 from run r where r.plan_id = $1 and r.signature = \
+             n0.data_id || ',' || n1.data_id || ',' || n2.data_id) limit $2"
+        );
+    }
 }

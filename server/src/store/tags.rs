@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const INTERN: &str = "insert into tag (id, key, value) \
     select j.value ->> 0, j.value ->> 1, j.value ->> 2 from json_each($1) j where true order by 1 \
     on conflict do nothing";
-/// How often each of these tags is on Data, counted no further than [`USES_COUNTED`].
+/// How often each of these tags is on Data, counted no further than 5000.
 const USES: &str = "select j.value ->> 0, \
     (select count(*) from (select 1 from data_tag dt where dt.tag_id = j.value ->> 0 limit 5000) x) \
     from json_each($1) j";

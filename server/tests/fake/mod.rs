@@ -29,7 +29,7 @@ pub(crate) struct FakeEngine {
     state: Mutex<State>,
     /// What `tidy` was last asked with.
     pub(crate) tidied: watch::Sender<Option<SystemTime>>,
-    events: mpsc::UnboundedSender<EngineEvent>,
+    events: Mutex<mpsc::UnboundedSender<EngineEvent>>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<EngineEvent>>>,
 }
 
@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) failing: BTreeMap<&'static str, u32>,
     /// What `seal` reports as left out.
     pub(crate) left_out: Vec<String>,
+    /// Why `seal` refuses all content, if it does.
+    pub(crate) refused: Option<String>,
     /// Streams out of the engine break off after their first bytes.
     pub(crate) breaks_off: bool,
 }
@@ -63,7 +65,7 @@ impl FakeEngine {
         Arc::new(Self {
             state: Mutex::default(),
             tidied: watch::Sender::new(None),
-            events,
+            events: Mutex::new(events),
             receiver: Mutex::new(Some(receiver)),
         })
     }
@@ -72,22 +74,33 @@ impl FakeEngine {
         self.state.lock().unwrap()
     }
 
+    /// Takes another subscriber, as a new process opens the engine anew.
+    fn reopen(&self) {
+        let (events, receiver) = mpsc::unbounded_channel();
+        *self.events.lock().unwrap() = events;
+        *self.receiver.lock().unwrap() = Some(receiver);
+    }
+
+    fn tell(&self, event: EngineEvent) {
+        let _ = self.events.lock().unwrap().send(event);
+    }
+
     /// The worker's process has begun.
     pub(crate) fn begin(&self, run: &RunId) {
         self.state().workers.insert(run.clone(), running());
-        let _ = self.events.send(EngineEvent::Worker(run.clone()));
+        self.tell(EngineEvent::Worker(run.clone()));
     }
 
     /// The worker's process ends.
     pub(crate) fn end(&self, run: &RunId, code: u8, message: &str) {
         self.state().workers.insert(run.clone(), ended(code, message));
-        let _ = self.events.send(EngineEvent::Worker(run.clone()));
+        self.tell(EngineEvent::Worker(run.clone()));
     }
 
     /// The worker vanishes without a trace.
     pub(crate) fn lose(&self, run: &RunId) {
         self.state().workers.remove(run);
-        let _ = self.events.send(EngineEvent::Worker(run.clone()));
+        self.tell(EngineEvent::Worker(run.clone()));
     }
 
     fn fails(&self, operation: &'static str) -> Result<(), EngineError> {
@@ -132,6 +145,10 @@ impl Engine for FakeEngine {
             memory_bytes: 1 << 30,
             workers: self.state().workers.len(),
         }
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        self.fails("check")
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
@@ -186,6 +203,9 @@ impl Engine for FakeEngine {
     async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError> {
         self.fails("seal")?;
         let state = self.state();
+        if let Some(why) = &state.refused {
+            return Err(EngineError::BadContent(why.clone()));
+        }
         let bytes = state.volumes.get(volume.as_str()).ok_or_else(|| missing(volume))?;
         Ok(sealed(bytes, &state.left_out))
     }
@@ -224,7 +244,7 @@ impl Engine for FakeEngine {
             .ends_at_once
             .map_or_else(|| Observation::Preparing { reason: "fetching the image".to_owned() }, |code| ended(code, ""));
         state.workers.insert(work.run.clone(), first);
-        let _ = self.events.send(EngineEvent::Worker(work.run.clone()));
+        self.tell(EngineEvent::Worker(work.run.clone()));
         Ok(Started::Accepted)
     }
 
@@ -238,7 +258,7 @@ impl Engine for FakeEngine {
         let mut state = self.state();
         state.removed.push((run.clone(), grace));
         if state.workers.remove(run).is_some() {
-            let _ = self.events.send(EngineEvent::Room);
+            self.tell(EngineEvent::Room);
         }
         Ok(())
     }
@@ -269,6 +289,16 @@ pub(crate) struct Server {
     pub(crate) app: App,
     pub(crate) engine: Arc<FakeEngine>,
     _dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// The next process over the same store and engine.
+    pub(crate) fn restarted(mut self) -> Self {
+        self.app.stopping = CancellationToken::new();
+        self.app.wake = Arc::new(Wake::default());
+        self.engine.reopen();
+        self
+    }
 }
 
 pub(crate) async fn server(token: Option<&str>) -> Server {

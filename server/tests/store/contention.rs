@@ -102,7 +102,7 @@ async fn drive(world: &World, store: &Store, shared: &Shared, owner: &str, chanc
         } else {
             let outputs = store.outputs(&claim.run).await.unwrap();
             let sealed: Vec<_> = outputs.iter().map(|(data, _)| (data.clone(), sealed("d"))).collect();
-            let finished = store.finish(&claim, &sealed, None, world.now()).await.unwrap();
+            let finished = store.finish(&claim, &sealed, None, None, world.now()).await.unwrap();
             shared.data.lock().unwrap().extend(outputs.into_iter().map(|(data, _)| data));
             shared.ended.lock().unwrap().push(claim.run.clone());
             finished

@@ -40,7 +40,7 @@ on_both! {
         assert_eq!(world.nominated(&output).await, Vec::<String>::new());
         let end = at(70);
         let what = [(output.clone(), sealed("d7"))];
-        assert!(world.store.finish(&claim, &what, Some("a socket was left out"), end).await.unwrap());
+        assert!(world.store.finish(&claim, &what, None, Some("a socket was left out"), end).await.unwrap());
         let shown = world.store.run(&run).await.unwrap().unwrap();
         assert_eq!(shown.summary.status, S::Done);
         assert_eq!(shown.summary.updated_at, end);
@@ -154,7 +154,7 @@ on_both! {
         let shown = world.store.run(&run).await.unwrap().unwrap().summary;
         assert_eq!((shown.status, shown.exit), (S::Aborting, Some(exit(253, "aborted by user"))));
         let taken = world.store.claim(&[S::Aborting], "b", at(23), at(53), 1).await.unwrap();
-        assert!(world.store.finish(&taken[0], &[], None, at(24)).await.unwrap());
+        assert!(world.store.finish(&taken[0], &[], None, None, at(24)).await.unwrap());
         assert_eq!(world.status(&run).await, S::Failed);
     }
 
@@ -205,14 +205,31 @@ on_both! {
     async fn only_a_held_ending_run_can_be_finished(world: World) {
         let (_, run) = waiting(&world).await;
         let claim = world.claim_run(&run).await;
-        assert!(!world.store.finish(&claim, &[], None, at(500)).await.unwrap());
+        assert!(!world.store.finish(&claim, &[], None, None, at(500)).await.unwrap());
         assert!(world.store.settle(&claim, &to(S::Completing, at(0)), at(501)).await.unwrap());
         let old = world.claim_run(&run).await;
         let taken = world.store.claim(&[S::Completing], "b", at(2000), at(2030), 1).await.unwrap().remove(0);
-        assert!(!world.store.finish(&old, &[], None, at(2001)).await.unwrap());
-        assert!(world.store.finish(&taken, &[], None, at(2002)).await.unwrap());
-        assert!(!world.store.finish(&taken, &[], None, at(2003)).await.unwrap());
+        assert!(!world.store.finish(&old, &[], None, None, at(2001)).await.unwrap());
+        assert!(world.store.finish(&taken, &[], None, None, at(2002)).await.unwrap());
+        assert!(!world.store.finish(&taken, &[], None, None, at(2003)).await.unwrap());
         assert_eq!(world.status(&run).await, S::Done);
+    }
+
+    async fn a_run_whose_outputs_cannot_be_kept_fails_and_nothing_is_made_of_it(world: World) {
+        let (_, run) = waiting(&world).await;
+        let claim = world.claim_run(&run).await;
+        let ended = Settle { exit: Some(exit(0, "")), ..to(S::Completing, at(0)) };
+        assert!(world.store.settle(&claim, &ended, at(500)).await.unwrap());
+        let claim = world.claim_run(&run).await;
+        let why = exit(252, "it is too deep");
+        assert!(world.store.finish(&claim, &[], Some(&why), Some("it is too deep"), at(501)).await.unwrap());
+        let shown = world.store.run(&run).await.unwrap().unwrap();
+        assert_eq!((shown.summary.status, shown.summary.exit), (S::Failed, Some(why)));
+        for output in &shown.outputs {
+            let data = world.store.data(&output.data).await.unwrap().unwrap();
+            assert_eq!(data.digest, None);
+        }
+        assert_eq!(world.project().await, 0, "no Plan takes it");
     }
 
     async fn a_run_put_back_looks_as_if_it_had_never_started(world: World) {

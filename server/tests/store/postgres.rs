@@ -1,7 +1,7 @@
 //! A PostgreSQL server of the tests' own: in a temporary folder, as an unprivileged user, on a socket in
 //! that folder. One server for each test process, one database for each test.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -21,8 +21,8 @@ pub(crate) async fn new_database() -> Option<String> {
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     let server = Server::start();
     if server.is_none() {
-        let line = "\nPostgreSQL IS NOT INSTALLED: the store is tested on SQLite alone (apt-get install postgresql)\n";
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        let why = "PostgreSQL is not installed (apt-get install postgresql); it is tested on SQLite alone";
+        knit_tests::able::skipped("the_store_on_postgresql", why);
     }
     server
 });

@@ -220,7 +220,7 @@ on_both! {
         let aborting = Settle { exit: Some(exit(3, "bad\0")), ..to(S::Aborting, at(0)) };
         assert!(world.store.settle(&claim, &aborting, at(40)).await.unwrap());
         let claim = world.claim_run(&run).await;
-        assert!(world.store.finish(&claim, &[], None, at(41)).await.unwrap());
+        assert!(world.store.finish(&claim, &[], None, None, at(41)).await.unwrap());
         let shown = world.store.run(&run).await.unwrap().unwrap();
         assert_eq!(shown.summary.exit, Some(exit(3, "bad\u{fffd}")));
         world.store.remove_run(&run, at(50)).await.unwrap().unwrap();

@@ -233,7 +233,7 @@ impl World {
         let claim = self.claim_run(run).await;
         let outputs = self.store.outputs(run).await.unwrap();
         let sealed: Vec<_> = outputs.into_iter().map(|(data, _)| (data, sealed("d2"))).collect();
-        assert!(self.store.finish(&claim, &sealed, None, self.now()).await.unwrap());
+        assert!(self.store.finish(&claim, &sealed, None, None, self.now()).await.unwrap());
     }
 
     /// The Data on the first output of a Run.

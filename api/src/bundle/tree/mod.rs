@@ -112,8 +112,8 @@ impl Names {
         Some((slice(&self.text, span), span.kind))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+    pub(super) fn len(&self) -> u64 {
+        self.spans.len() as u64
     }
 }
 

@@ -36,15 +36,15 @@ impl Folder {
         Ok(look(&fs::metadata(&self.0)?))
     }
 
-    /// All names, unsorted.
-    pub(in crate::bundle) fn names(&self) -> io::Result<Names> {
+    /// All names, unsorted; none when there are more than `most`, or more than can be kept.
+    pub(in crate::bundle) fn names(&self, most: u64) -> io::Result<Option<Names>> {
         let mut names = Names::default();
         for entry in fs::read_dir(&self.0)? {
-            if !names.push(&name_bytes(&entry?.file_name()), Kind::Untold) {
-                return Err(io::Error::other("it holds too many names"));
+            if names.len() == most || !names.push(&name_bytes(&entry?.file_name()), Kind::Untold) {
+                return Ok(None);
             }
         }
-        Ok(names)
+        Ok(Some(names))
     }
 
     pub(in crate::bundle) fn look_at(&self, name: &[u8], follow: bool) -> io::Result<Look> {

@@ -38,18 +38,21 @@ impl Folder {
         Ok(look(&fs::fstat(&self.0)?))
     }
 
-    /// All names, unsorted, without `.` and `..`.
-    pub(in crate::bundle) fn names(&self) -> io::Result<Names> {
+    /// All names, unsorted, without `.` and `..`; none when there are more than `most`, or more than can be kept.
+    pub(in crate::bundle) fn names(&self, most: u64) -> io::Result<Option<Names>> {
         let mut names = Names::default();
         let mut listing = fs::Dir::read_from(&self.0)?;
         while let Some(entry) = listing.read() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." && !names.push(name, kind(entry.file_type())) {
-                return Err(io::Error::other("it holds too many names"));
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if names.len() == most || !names.push(name, kind(entry.file_type())) {
+                return Ok(None);
             }
         }
-        Ok(names)
+        Ok(Some(names))
     }
 
     pub(in crate::bundle) fn look_at(&self, name: &[u8], follow: bool) -> io::Result<Look> {

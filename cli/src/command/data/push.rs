@@ -18,7 +18,7 @@ pub struct Push {
     /// Give the Data this tag; repeat it for several
     #[arg(short, long = "tag", value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
     tags: Vec<Tag>,
-    /// Give each Data the tag name:<last part of SOURCE>
+    /// Give each Data the tag `name:LAST-PART-OF-SOURCE`
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     name: bool,

@@ -2,7 +2,7 @@
 
 use crate::args::{Choice, yes_no_both};
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongOutput, Show};
+use crate::terminal::{ExitCode, Failure, LongOutput, Show, other_than_a_format};
 use knit_api::client::PlanQuery;
 use knit_api::image::ImageQuery;
 use knit_api::tag::Tag;
@@ -20,7 +20,7 @@ pub struct Find {
     #[arg(short, long = "in-tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
     in_tags: Vec<Tag>,
     /// Find Plans with an output or log that has this tag; repeat it to ask for one with all of them
-    #[arg(short, long = "out-tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
+    #[arg(short, long = "out-tag", value_name = "KEY:VALUE", value_parser = other_than_a_format::<Tag>, allow_hyphen_values = true)]
     out_tags: Vec<Tag>,
     #[command(flatten)]
     output: LongOutput,

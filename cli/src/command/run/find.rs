@@ -1,7 +1,7 @@
 //! `knit run find`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongOutput, Show};
+use crate::terminal::{ExitCode, Failure, LongOutput, Show, other_than_a_format};
 use knit_api::client::RunQuery;
 use knit_api::id::{DataId, PlanId};
 use knit_api::run::RunStatus;
@@ -18,7 +18,7 @@ pub struct Find {
     #[arg(short, long = "in-knitid", value_name = "DATA_ID", allow_hyphen_values = true)]
     inputs: Vec<DataId>,
     /// Find Runs that made this Data
-    #[arg(short, long = "out-knitid", value_name = "DATA_ID", allow_hyphen_values = true)]
+    #[arg(short, long = "out-knitid", value_name = "DATA_ID", value_parser = other_than_a_format::<DataId>, allow_hyphen_values = true)]
     outputs: Vec<DataId>,
     /// Find Runs in this status: deactivated, waiting, ready, starting, running, completing, aborting, done, failed
     #[arg(short, long = "status", value_name = "STATUS", value_parser = status, allow_hyphen_values = true)]

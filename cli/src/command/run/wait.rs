@@ -115,7 +115,8 @@ impl Wait {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        lines.iter().map(|line| format!("\n  {line}")).collect()
+        lines.insert(0, String::new());
+        lines.join("\n  ")
     }
 
     fn print(&self, runs: &[Run]) -> Result<(), Failure> {

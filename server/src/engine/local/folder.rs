@@ -1,8 +1,8 @@
 //! A worker on disk: one folder, named by its Run, that appears complete and goes as a whole.
 
+use super::delete::delete;
 use super::native::lock;
 use super::native::order::{Order, Outcome, file, read_json, write_json};
-use super::removal::remove_tree;
 use crate::engine::{EngineError, Work};
 use knit_api::id::RunId;
 use std::fs;
@@ -45,7 +45,7 @@ impl Folder {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             match Self::of(above, &RunId::new(name)) {
                 Ok(folder) => found.push(folder),
-                Err(_) => remove_tree(&path)?,
+                Err(_) => delete(&path)?,
             }
         }
         Ok(found)
@@ -64,7 +64,7 @@ impl Folder {
     /// Makes the folder appear with the work in it.
     pub(super) fn accept(&self, work: &Work) -> io::Result<()> {
         let new = self.above.join(format!("{NEW}{}", self.name));
-        remove_tree(&new)?;
+        delete(&new)?;
         fs::DirBuilder::new().mode(0o700).create(&new)?;
         write_json(&new.join(file::WORK), work)?;
         fs::rename(&new, self.path())
@@ -116,7 +116,7 @@ impl Folder {
     /// lock taken, or nothing at all.
     pub(super) fn remove(&self) -> io::Result<()> {
         let gone = self.above.join(format!("{GONE}{}", self.name));
-        remove_tree(&gone)?;
+        delete(&gone)?;
         if !self.path().exists() {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl Folder {
             return Err(io::Error::new(io::ErrorKind::ResourceBusy, "its shim is still there"));
         }
         fs::rename(self.path(), &gone)?;
-        remove_tree(&gone)
+        delete(&gone)
     }
 }
 

@@ -3,6 +3,7 @@
 //! next server process takes up where this one stopped.
 
 use super::admission::Room;
+use super::changes::Changes;
 use super::folder::Folder;
 use super::images::{ImageProblem, PreparedImage};
 use super::native::cgroup::Cgroups;
@@ -12,6 +13,7 @@ use super::native::shim::STARTED;
 use super::native::{lock, spec};
 use super::volumes::Volumes;
 use super::{ImageSource, admission};
+use crate::clock;
 use crate::engine::{EngineError, EngineEvent, Mount, Observation, Work};
 use crate::settings::WorkerNetwork;
 use knit_api::id::RunId;
@@ -49,6 +51,7 @@ pub(super) struct Shared {
     pub(super) group: String,
     pub(super) network: WorkerNetwork,
     pub(super) log_limit: u64,
+    pub(super) changes: Changes,
     pub(super) capacity: Room,
     pub(super) workers: Mutex<HashMap<RunId, Arc<Worker>>>,
     pub(super) events: Mutex<Option<mpsc::UnboundedSender<EngineEvent>>>,
@@ -203,7 +206,7 @@ impl Shared {
         self.show(&work.run, worker, Observation::Preparing { reason: "starting the container".to_owned() });
         let mut shim =
             self.start_shim(folder).map_err(|cause| not_started("the worker's shim cannot be started", cause))?;
-        if shim.has_started().await {
+        if shim.has_started(worker).await {
             self.show(&work.run, worker, Observation::Running { image_digest: order.image_digest });
         }
         Ok(Some(shim))
@@ -328,10 +331,10 @@ impl Shared {
                     if let Some(grace) = *stop.borrow_and_update() {
                         // It may have ended meanwhile.
                         let _ = pidfd_send_signal(process.get_ref(), Signal::TERM);
-                        deadline = Some(Instant::now() + grace);
+                        deadline = Some(clock::deadline(grace));
                     }
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(|| clock::deadline(Duration::ZERO))), if deadline.is_some() => {
                     if killed {
                         tracing::error!(%run, "the shim does not end although its container did; ending it");
                         let _ = pidfd_send_signal(process.get_ref(), Signal::KILL);
@@ -342,7 +345,7 @@ impl Shared {
                             tracing::error!(%run, %cause, "killing a container");
                         }
                         killed = true;
-                        deadline = Some(Instant::now() + SHIM_GRACE);
+                        deadline = Some(clock::deadline(SHIM_GRACE));
                     }
                 }
             }
@@ -437,11 +440,16 @@ struct Shim {
 }
 
 impl Shim {
-    /// Waits until the container's program has started, or never will.
-    async fn has_started(&mut self) -> bool {
-        let Some(mut said) = self.child.as_mut().and_then(|child| child.stdout.take()) else { return false };
+    /// Waits until the container's program has started, or never will, or is not wanted any more: whoever
+    /// sees the worker out then ends a shim that hangs, too.
+    async fn has_started(&mut self, worker: &Worker) -> bool {
+        // Stays open, so that the shim may say it later.
+        let Some(said) = self.child.as_mut().and_then(|child| child.stdout.as_mut()) else { return false };
         let mut words = [0; STARTED.len()];
-        said.read_exact(&mut words).await.is_ok() && words == STARTED
+        tokio::select! {
+            read = said.read_exact(&mut words) => read.is_ok() && words == STARTED,
+            () = worker.asked_to_stop() => false,
+        }
     }
 }
 
@@ -462,4 +470,30 @@ fn living_shim(folder: &Folder) -> Option<OwnedFd> {
 
 fn ended(outcome: &Outcome, folder: &Folder) -> Observation {
     Observation::Ended { exit: outcome.exit(), image_digest: folder.image_digest() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shim(script: &str) -> Shim {
+        let mut command = Command::new("/bin/sh");
+        let child = command.args(["-c", script]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().unwrap() as i32).unwrap();
+        Shim { process: pidfd_open(pid, PidfdFlags::empty()).unwrap(), child: Some(child) }
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_never_says_that_it_has_started_does_not_hold_up_a_stop() {
+        let worker = Worker::new(Room::default());
+        worker.stop.send_replace(Some(Duration::ZERO));
+        assert!(!shim("exec sleep 600").has_started(&worker).await);
+    }
+
+    #[tokio::test]
+    async fn a_shim_has_started_when_it_says_so_and_not_when_it_ends_before() {
+        let worker = Worker::new(Room::default());
+        assert!(shim("echo started; exec sleep 600").has_started(&worker).await);
+        assert!(!shim("echo start").has_started(&worker).await);
+    }
 }

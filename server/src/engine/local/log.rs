@@ -1,9 +1,9 @@
 //! A worker's log as a stream: what is there, and with a live worker also what comes, to its last byte.
 
+use super::changes::{Changes, Watched};
 use crate::engine::{ByteStream, EngineError, Observation, Volume};
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
-use inotify::{EventStream, Inotify, WatchMask};
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
@@ -16,6 +16,7 @@ const PIECE: usize = 64 << 10;
 
 /// Streams the log in this folder, which is `volume`; goes on while the worker lives, if one is given.
 pub(super) async fn stream(
+    changes: &Changes,
     folder: &Path,
     volume: &Volume,
     worker: Option<watch::Receiver<Observation>>,
@@ -27,7 +28,7 @@ pub(super) async fn stream(
     // Watched before it is looked at, so that nothing is missed in between. The folder is watched and
     // not the file, because the file may not exist yet.
     let changes = match worker {
-        Some(_) if folder.is_dir() => Some(watch_folder(folder).map_err(|cause| failed("watching", cause))?),
+        Some(_) if folder.is_dir() => Some(changes.watch(folder).map_err(|cause| failed("watching", cause))?),
         _ => None,
     };
     let file = open(folder).await.map_err(|cause| failed("opening", cause))?;
@@ -36,12 +37,6 @@ pub(super) async fn stream(
     }
     let reader = Reader { folder: folder.to_owned(), file, changes, worker };
     Ok(stream::try_unfold(reader, Reader::next).boxed())
-}
-
-fn watch_folder(folder: &Path) -> io::Result<EventStream<[u8; 1024]>> {
-    let inotify = Inotify::init()?;
-    inotify.watches().add(folder, WatchMask::CREATE | WatchMask::MODIFY | WatchMask::ONLYDIR)?;
-    inotify.into_event_stream([0; 1024])
 }
 
 async fn open(folder: &Path) -> io::Result<Option<File>> {
@@ -63,7 +58,7 @@ fn is_over(worker: &watch::Receiver<Observation>) -> bool {
 struct Reader {
     folder: PathBuf,
     file: Option<File>,
-    changes: Option<EventStream<[u8; 1024]>>,
+    changes: Option<Watched>,
     worker: Option<watch::Receiver<Observation>>,
 }
 
@@ -84,7 +79,7 @@ impl Reader {
             match (&mut self.changes, &mut self.worker) {
                 (Some(changes), Some(worker)) if !over => {
                     tokio::select! {
-                        Some(change) = changes.next() => { change?; }
+                        change = changes.changed() => change?,
                         // An error means that the worker is gone, which the next round sees.
                         _ = worker.changed() => {}
                     }

@@ -10,6 +10,7 @@ use crate::engine::{
 use crate::settings::{Layout, WorkerNetwork};
 use admission::{Refusal, Room, admit, demand};
 use async_trait::async_trait;
+use changes::Changes;
 use folder::Folder;
 use images::{ImageProblem, Images, PreparedImage};
 use knit_api::id::RunId;
@@ -18,6 +19,7 @@ use life::{Shared, Stage, Worker};
 use native::cgroup::Cgroups;
 use native::program::Program;
 use native::requirements;
+use rustix::fs::Access;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,12 +29,13 @@ use tokio::sync::mpsc;
 use volumes::Volumes;
 
 pub mod admission;
+mod changes;
+mod delete;
 mod folder;
 pub mod images;
 mod life;
 mod log;
 pub mod native;
-mod removal;
 pub mod volumes;
 
 /// Where the engine gets images from.
@@ -135,6 +138,7 @@ impl LocalEngine {
             groups,
             network: settings.network,
             log_limit: settings.log_limit,
+            changes: Changes::default(),
             capacity: capacity(),
             workers: Mutex::new(HashMap::new()),
             events: Mutex::new(None),
@@ -170,6 +174,12 @@ fn capacity() -> Room {
     Room { cpu_millis: cpus as u64 * 1000, memory_bytes: kib * 1024 }
 }
 
+/// Why nothing can be made in a folder, if so.
+fn obstacle(folder: &Path) -> Option<EngineError> {
+    let cause = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(EngineError::Failed { what: format!("writing to {}", folder.display()), cause: cause.to_string() })
+}
+
 #[async_trait]
 impl Engine for LocalEngine {
     fn status(&self) -> EngineStatus {
@@ -184,6 +194,18 @@ impl Engine for LocalEngine {
             cpu_millis: shared.capacity.cpu_millis,
             memory_bytes: shared.capacity.memory_bytes,
             workers: shared.workers().len(),
+        }
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        let mut folders = self.shared.groups.folders("");
+        folders.extend([self.shared.folders.clone(), self.shared.volumes.folder()]);
+        let looked =
+            tokio::task::spawn_blocking(move || folders.into_iter().find_map(|folder| obstacle(&folder))).await;
+        match looked {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => Err(found),
+            Err(cause) => Err(EngineError::Failed { what: "looking at folders".to_owned(), cause: cause.to_string() }),
         }
     }
 
@@ -271,6 +293,7 @@ impl Engine for LocalEngine {
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {
         let worker = if follow { self.shared.worker(run) } else { None };
-        log::stream(&self.shared.volumes.path(volume), volume, worker.map(|worker| worker.watch())).await
+        let folder = self.shared.volumes.path(volume);
+        log::stream(&self.shared.changes, &folder, volume, worker.map(|worker| worker.watch())).await
     }
 }

@@ -1,18 +1,21 @@
 //! Volumes as folders: received, sent, sealed and removed, with the manifests beside them.
 //!
 //! Below the layout's folders only complete things have ordinary names. What is being received stands
-//! under `.incoming-…`, what is being deleted under `.trash-…`; whatever of that a process leaves
+//! under `.incoming-…`, what is to be deleted under `.trash-…`; whatever of that a process leaves
 //! behind when it is killed, the next one deletes. So a crash costs neither correctness nor space.
 //!
 //! Work on files happens on blocking threads. They are joined to the asynchronous side by short
 //! channels on which the end is a message of its own: a channel that just closes is a failure, never
 //! the end of the content.
 
-mod delete;
+mod deleter;
 
+use super::delete::delete;
 use crate::engine::{ByteStream, EngineError, Form, Sealed, Volume};
 use crate::settings::Layout;
+use crate::transfers::{self, unless_still};
 use bytes::{Buf as _, Bytes};
+use deleter::Deleter;
 use fail::fail_point;
 use futures_util::{StreamExt as _, stream};
 use knit_api::bundle::{self, Digest, LeftOut, Limits, PackOptions, SealOptions};
@@ -25,7 +28,6 @@ use tokio::sync::mpsc;
 use tokio::task;
 
 const INCOMING: &str = ".incoming-";
-const TRASH: &str = ".trash-";
 
 /// Pieces in flight between a connection and a blocking thread. With pieces of up to 256 KiB this
 /// bounds the memory of one transfer to about 2 MiB.
@@ -35,36 +37,25 @@ const PIECES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Volumes {
     layout: Layout,
+    deleter: Arc<Deleter>,
 }
 
 impl Volumes {
     /// Opens the volumes below `layout`, and removes in the background what an earlier process left
     /// half done.
     pub fn open(layout: Layout) -> Result<Self, EngineError> {
-        let volumes = Self { layout };
-        let leftovers = volumes.prepare()?;
-        if !leftovers.is_empty() {
-            in_background(move || leftovers.iter().for_each(|path| delete_or_log(path)));
+        let folders = [layout.volumes(), layout.manifests()];
+        for folder in &folders {
+            set_leftovers_aside(folder).map_err(|cause| failed("open", &folder.display(), &cause))?;
         }
-        Ok(volumes)
+        let deleter = Deleter::start(folders.into())
+            .map_err(|cause| failed("start deleting in", &layout.volumes().display(), &cause))?;
+        Ok(Self { layout, deleter: Arc::new(deleter) })
     }
 
-    /// Makes the folders and tells what an earlier process left in them.
-    fn prepare(&self) -> Result<Vec<PathBuf>, EngineError> {
-        let mut leftovers = Vec::new();
-        for folder in [self.layout.volumes(), self.layout.manifests()] {
-            let failed = |cause| failed("open", &folder.display(), &cause);
-            fs::create_dir_all(&folder).map_err(failed)?;
-            for entry in fs::read_dir(&folder).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name();
-                let name = name.as_encoded_bytes();
-                if name.starts_with(INCOMING.as_bytes()) || name.starts_with(TRASH.as_bytes()) {
-                    leftovers.push(entry.path());
-                }
-            }
-        }
-        Ok(leftovers)
+    /// Where all volumes are.
+    pub fn folder(&self) -> PathBuf {
+        self.layout.volumes()
     }
 
     /// The folder of a volume. A name that is not one plain path segment leads to a place where nothing
@@ -91,7 +82,7 @@ impl Volumes {
                     if holds_nothing(&path) {
                         return Ok(());
                     }
-                    volumes.discard(&path).map_err(|cause| failed("empty volume", &volume, &cause))?;
+                    volumes.deleter.discard(&path).map_err(|cause| failed("empty volume", &volume, &cause))?;
                     fs::create_dir(&path).map_err(|cause| full_or_failed("create volume", &volume, &cause))
                 }
                 made => made.map_err(|cause| full_or_failed("create volume", &volume, &cause)),
@@ -103,18 +94,20 @@ impl Volumes {
     /// See [`crate::engine::Engine::receive`].
     pub async fn receive(&self, volume: &Volume, form: Form, mut body: ByteStream) -> Result<Sealed, EngineError> {
         let volume = checked(volume)?.clone();
+        let place = transfers::place().await;
         let (sender, pieces) = mpsc::channel(PIECES);
         let arrival = Arc::new(Arrival { stage: Mutex::new(Stage::OnItsWay), volumes: self.clone() });
         let given_up = GivenUp { arrival: arrival.clone(), path: self.path(&volume), armed: true };
         let receiving = {
             let (volumes, volume) = (self.clone(), volume.clone());
             blocking(format!("receive volume {volume}"), move || {
+                let _place = place;
                 let body = Body { pieces, current: Bytes::new(), ended: false };
                 volumes.receive_into(&volume, form, body, &arrival)
             })
         };
         let forwarding = async move {
-            while let Some(piece) = body.next().await {
+            while let Some(piece) = unless_still(body.next()).await.unwrap_or_else(|still| Some(Err(still))) {
                 let piece = piece.map_or_else(Piece::Failed, Piece::Bytes);
                 let last = matches!(piece, Piece::Failed(_));
                 if sender.send(piece).await.is_err() || last {
@@ -180,8 +173,12 @@ impl Volumes {
         if !tokio::fs::symlink_metadata(&path).await.is_ok_and(|found| found.is_dir()) {
             return Err(EngineError::NotFound(format!("volume {volume}")));
         }
-        let (sender, pieces) = mpsc::channel(PIECES);
+        let place = transfers::place().await;
+        let (sender, packed) = mpsc::channel(PIECES);
+        let (onward, pieces) = mpsc::channel(1);
+        task::spawn(pass_on(packed, onward, volume.clone()));
         task::spawn_blocking(move || {
+            let _place = place;
             let out = Outgoing { pieces: &sender };
             let last = match bundle::pack(&path, travelling(form), out, &PackOptions::default(), &mut ()) {
                 Ok(_) => Piece::End,
@@ -233,7 +230,7 @@ impl Volumes {
     pub async fn remove(&self, volume: &Volume) -> Result<(), EngineError> {
         let (volumes, volume) = (self.clone(), checked(volume)?.clone());
         blocking(format!("remove volume {volume}"), move || {
-            volumes.discard(&volumes.path(&volume)).map_err(|cause| failed("remove volume", &volume, &cause))
+            volumes.deleter.discard(&volumes.path(&volume)).map_err(|cause| failed("remove volume", &volume, &cause))
         })
         .await
     }
@@ -257,19 +254,19 @@ impl Volumes {
         })
         .await
     }
+}
 
-    /// Takes away what stands at `path` at once, and deletes it in the background. Nothing there is fine.
-    fn discard(&self, path: &Path) -> io::Result<()> {
-        if fs::symlink_metadata(path).is_err_and(|cause| cause.kind() == io::ErrorKind::NotFound) {
-            return Ok(());
-        }
-        let trash = new_folder(&self.layout.volumes(), TRASH)?;
-        // A folder may be renamed onto an empty one.
-        let renamed = fs::rename(path, &trash);
-        in_background(move || delete_or_log(&trash));
-        match renamed {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
-            _ => Ok(()),
+/// Passes pieces on to whoever takes them, in time: when it stops, so does the thread that packs.
+async fn pass_on(mut packed: mpsc::Receiver<Piece>, onward: mpsc::Sender<Piece>, volume: Volume) {
+    while let Some(piece) = packed.recv().await {
+        match unless_still(onward.send(piece)).await {
+            Ok(Ok(())) => {}
+            // The transfer was given up.
+            Ok(Err(_)) => return,
+            Err(error) => {
+                tracing::warn!(%volume, %error, "sending a volume is given up");
+                return;
+            }
         }
     }
 }
@@ -368,7 +365,7 @@ impl Drop for GivenUp {
         }
         let mut stage = self.arrival.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*stage, Stage::Settled)
-            && let Err(error) = self.arrival.volumes.discard(&self.path)
+            && let Err(error) = self.arrival.volumes.deleter.discard(&self.path)
         {
             tracing::error!(path = %self.path.display(), %error, "cannot remove a volume that was given up");
         }
@@ -384,7 +381,7 @@ struct Incoming {
 
 impl Incoming {
     fn new(volumes: &Volumes) -> io::Result<Self> {
-        let folder = new_folder(&volumes.layout.volumes(), INCOMING)?;
+        let folder = new_incoming(&volumes.layout.volumes())?;
         // The folder's name was free, so it is free here too, or a leftover that is written over.
         let name = folder.file_name().unwrap_or_default();
         let manifest = volumes.layout.manifests().join(name);
@@ -456,13 +453,6 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Runs what nobody waits for, also where there is no runtime any more.
-fn in_background(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name("delete".to_owned()).spawn(work) {
-        tracing::warn!(%error, "cannot delete in the background; the next start will do it");
-    }
-}
-
 /// The volume, if its name is one plain path segment.
 fn checked(volume: &Volume) -> Result<&Volume, EngineError> {
     if is_plain(volume.as_str()) {
@@ -503,12 +493,24 @@ fn not_kept(doing: &str, volume: &Volume, error: bundle::Error) -> EngineError {
     }
 }
 
-/// Makes a folder of a new name.
-fn new_folder(parent: &Path, prefix: &str) -> io::Result<PathBuf> {
+/// Makes the folder, and gives over to be deleted what an earlier process was receiving in it.
+fn set_leftovers_aside(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes()) {
+            deleter::set_aside(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder of a new name for what is being received.
+fn new_incoming(parent: &Path) -> io::Result<PathBuf> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         // Leftovers of another process may have any number.
-        let path = parent.join(format!("{prefix}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path = parent.join(format!("{INCOMING}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         match fs::create_dir(&path) {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             made => return made.map(|()| path),
@@ -526,7 +528,7 @@ fn holds_nothing(path: &Path) -> bool {
 }
 
 fn delete_or_log(path: &Path) {
-    if let Err(error) = delete::delete(path) {
+    if let Err(error) = delete(path) {
         tracing::warn!(path = %path.display(), %error, "cannot delete a leftover; the next start will try again");
     }
 }

@@ -12,6 +12,7 @@ mod tar_reader;
 mod tree;
 mod unpack;
 
+use super::delete::delete;
 use crate::clock;
 use crate::content::{
     ContentError, ContentStore, Descriptor, Digest, Manifest, Repository, RepositoryName, StoredManifest, TagName,
@@ -214,7 +215,7 @@ impl Images {
                 }
                 std::fs::rename(&path, &aside)?;
             }
-            std::fs::remove_dir_all(&aside)?;
+            delete(&aside)?;
             removed += 1;
         }
         Ok(removed)
@@ -370,8 +371,7 @@ impl Making {
     fn run(self) -> Result<(), ImageProblem> {
         let made = self.unpack();
         if made.is_err()
-            && let Err(error) = std::fs::remove_dir_all(&self.beside)
-            && error.kind() != io::ErrorKind::NotFound
+            && let Err(error) = delete(&self.beside)
         {
             tracing::warn!(folder = %self.beside.display(), %error, "a half unpacked layer was left behind");
         }
@@ -416,10 +416,8 @@ fn begin_anew(layers: &Path) -> io::Result<()> {
     let incoming = layers.join(".incoming");
     std::fs::create_dir_all(layers)?;
     std::fs::set_permissions(layers, std::fs::Permissions::from_mode(0o700))?;
-    match std::fs::remove_dir_all(&incoming) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::create_dir(&incoming),
-    }
+    delete(&incoming)?;
+    std::fs::create_dir(&incoming)
 }
 
 /// Reads the manifest for this machine, through indexes, and its configuration.

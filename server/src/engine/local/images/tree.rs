@@ -6,6 +6,7 @@
 //! because overlayfs takes owner and mode from the uppermost folder.
 
 use super::unpack::UnpackError;
+use crate::engine::local::delete::delete;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
 };
@@ -201,7 +202,7 @@ impl Tree {
                 // The name is one part and its parent is held open, so this stays below it; the removal
                 // itself follows no links.
                 let parent = PathBuf::from(format!("/proc/self/fd/{}", parent.fd.as_raw_fd()));
-                std::fs::remove_dir_all(parent.join(name))?;
+                delete(&parent.join(name))?;
             }
             Some(_) => {
                 // It may be a link that the remembered folder was found through.

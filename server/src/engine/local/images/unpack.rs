@@ -200,6 +200,8 @@ impl<R: Read> Read for Counted<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use knit_tests::able;
+    use knit_tests::able::ROOT;
     use proptest::prelude::*;
     use std::fs;
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -247,14 +249,6 @@ mod tests {
         unpack(blob, &diff_id, &into, &lowers, limits).map(|()| into)
     }
 
-    fn is_root() -> bool {
-        let root = rustix::process::geteuid().is_root();
-        if !root {
-            eprintln!("SKIPPED: unpacking layers needs root");
-        }
-        root
-    }
-
     const FILE: EntryType = EntryType::Regular;
     const DIR: EntryType = EntryType::Directory;
     const LINK: EntryType = EntryType::Symlink;
@@ -262,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_layer_keeps_owners_modes_times_links_and_capabilities() {
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = tempfile::tempdir().unwrap();
@@ -312,7 +306,7 @@ mod tests {
 
     #[test]
     fn whiteouts_take_the_form_that_overlayfs_knows() {
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = tempfile::tempdir().unwrap();
@@ -347,7 +341,7 @@ mod tests {
     fn hostile_layers_are_refused_or_harmless_and_never_touch_what_is_outside() {
         // What it tries, the entries, and whether it may be unpacked harmlessly.
         type Case<'a> = (&'a str, &'a [(&'a str, EntryType, &'a str)], bool);
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let cases: &[Case<'_>] = &[
@@ -414,7 +408,7 @@ mod tests {
 
     #[test]
     fn parents_that_a_layer_leaves_out_come_from_the_layers_below() {
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let place = tempfile::tempdir().unwrap();
@@ -446,7 +440,7 @@ mod tests {
     #[test]
     fn compressed_layers_are_told_by_their_first_bytes_and_damage_is_found() {
         use std::io::Write as _;
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let plain = layer(&[("a", FILE, "")]);
@@ -474,7 +468,7 @@ mod tests {
 
     #[test]
     fn bombs_are_refused() {
-        if !is_root() {
+        if !able(&[ROOT]) {
             return;
         }
         let mut zeros = Vec::new();
@@ -517,7 +511,7 @@ mod tests {
                 (any_name(), prop::sample::select(vec![FILE, DIR, LINK, HARD, EntryType::Fifo]), any_name()), 1..12
             ),
         ) {
-            if !is_root() {
+            if !able(&[ROOT]) {
                 return Ok(());
             }
             let place = tempfile::tempdir().unwrap();

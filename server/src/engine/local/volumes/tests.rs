@@ -127,7 +127,7 @@ fn a_receive_dropped_at_any_piece_leaves_nothing() {
         let whole = stream_of(form);
         let pieces: Vec<_> = whole.chunks(whole.len().div_ceil(5)).map(Bytes::copy_from_slice).collect();
         for sent in 0..=pieces.len() {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
             let ((dir, volumes), name) = (volumes(), volume("v"));
             let (all_taken, reached) = tokio::sync::oneshot::channel();
             let body = stream::iter(pieces[..sent].to_vec())
@@ -282,10 +282,53 @@ async fn opening_finds_what_a_killed_process_left() {
         fs::write(dir.path().join(leftover).join("file"), "x").unwrap();
     }
     fs::write(dir.path().join("manifests/.incoming-1-0"), "x").unwrap();
-    let leftovers = volumes.prepare().unwrap();
-    assert_eq!(leftovers.len(), 4);
-    for path in &leftovers {
-        delete_or_log(path);
+    let _next = Volumes::open(Layout::new(dir.path())).unwrap();
+    while everything(&dir).len() > 1 {
+        std::thread::yield_now();
     }
     assert_eq!(everything(&dir), ["kept"]);
+}
+
+/// A volume that no channel and no buffer takes whole.
+async fn large(volumes: &Volumes) -> Volume {
+    let name = volume("large");
+    volumes.create(&name).await.unwrap();
+    File::create(volumes.path(&name).join("file")).unwrap().set_len(64 << 20).unwrap();
+    name
+}
+
+#[test]
+fn clients_that_stand_still_leave_room_for_other_work_and_are_given_up() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(transfers::BLOCKING_THREADS);
+    runtime.build().unwrap().block_on(async {
+        let (_dir, volumes) = volumes();
+        let name = large(&volumes).await;
+        let mut transfers = task::JoinSet::new();
+        for number in 0..transfers::BLOCKING_THREADS + 16 {
+            let (volumes, name) = (volumes.clone(), name.clone());
+            if number % 2 == 0 {
+                transfers.spawn(async move {
+                    collected_after_a_rest(volumes.send(&name, Form::Bundle).await.unwrap()).await
+                });
+            } else {
+                let silent = volume(&format!("silent-{number}"));
+                let body: ByteStream = Box::pin(stream::pending());
+                transfers.spawn(async move { volumes.receive(&silent, Form::Bundle, body).await.is_err() });
+            }
+        }
+        for _ in 0..1000 {
+            task::yield_now().await;
+        }
+        assert_eq!(volumes.list().await.unwrap(), [name], "other work goes on");
+        while let Some(broke_off) = transfers.join_next().await {
+            assert!(broke_off.unwrap());
+        }
+    });
+}
+
+/// Asks for the content only when it has been given up; true if it then breaks off.
+async fn collected_after_a_rest(stream: ByteStream) -> bool {
+    tokio::time::sleep(transfers::STILL * 2).await;
+    collected(stream).await.is_err()
 }

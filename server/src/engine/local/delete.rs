@@ -1,7 +1,7 @@
 //! Deletes what nobody can be trusted to have left deletable: any modes, any depth, links to anywhere.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -75,7 +75,7 @@ impl Trees {
         loop {
             self.moved += 1;
             let name = CString::new([self.prefix.as_bytes(), format!(".{}", self.moved).as_bytes()].concat())?;
-            match fs::renameat(from, child, top, &name) {
+            match rename_to_free(from, child, top, &name) {
                 // Left there by an interrupted call.
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
                 renamed => {
@@ -85,6 +85,14 @@ impl Trees {
                 }
             }
         }
+    }
+}
+
+/// Renames only to a name that is free; where the file system cannot tell, at least not over what has content.
+fn rename_to_free(from: &OwnedFd, child: &CStr, to: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    match fs::renameat_with(from, child, to, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(from, child, to, name),
+        renamed => renamed,
     }
 }
 
@@ -169,6 +177,18 @@ mod tests {
         }
         delete(&dir.path().join("tree")).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_has_a_name_like_those_moved_up_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = dir.path().join("tree.1");
+        std::fs::create_dir(&beside).unwrap();
+        let deep = (0..DEEPEST + 10).fold(dir.path().join("tree"), |path, _| path.join("d"));
+        std::fs::create_dir_all(deep).unwrap();
+        delete(&dir.path().join("tree")).unwrap();
+        assert!(beside.exists() && !dir.path().join("tree").exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
