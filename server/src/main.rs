@@ -211,7 +211,7 @@ fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
         .with_writer(writer)
         .with_target(false)
         // A line that cannot be written, on a full disk for one, is lost. Saying so where it could not be
-        // written either would end the task that had something to say.
+        // written would end the task that had something to say.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(colour).init(),

@@ -69,7 +69,7 @@ pub use md5::{Md5Reader, Md5Writer};
 pub use pack::{PackOptions, pack};
 pub use seal::{LeftOut, SealOptions, Sealed, seal};
 pub use tree::{Special, path_from_bytes};
-pub use unpack::unpack;
+pub use unpack::{unpack, verify};
 
 use std::path::Path;
 

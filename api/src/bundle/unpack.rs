@@ -7,7 +7,6 @@ use super::links::{self, Links};
 use super::manifest::{Content, Digest, Entry, ManifestWriter};
 use super::tree::{Folder, Kind, Mtime, finish_file, path_from_bytes};
 use super::{Error, Form, Limits, Observer, Summary, Tally};
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
@@ -34,10 +33,23 @@ pub fn unpack<R: Read>(
     match form {
         Form::Bundle | Form::BundleZstd => {
             let manifest = ManifestWriter::new(manifest)?;
-            Unpacker::new(input, root, into, limits, manifest, observer).run()
+            Unpacker::new(input, Some(root), into, limits, manifest, observer).run()
         }
         Form::TarGz => legacy::unpack(input, root, into, limits, observer),
     }
+}
+
+/// Reads a bundle to its very end and refuses it for every reason for which [`unpack`] would refuse it, but makes
+/// nothing of it. Only our own forms can be told complete and whole this way.
+///
+/// # Errors
+/// As for [`unpack`], but none of this machine's disk.
+pub fn verify<R: Read>(input: R, form: Form, limits: &Limits) -> Result<Summary, Error> {
+    if form == Form::TarGz {
+        return Err(Error::bad("it has no root digest to compare with"));
+    }
+    let (input, manifest) = (Input::new(input, form)?, ManifestWriter::new(None)?);
+    Unpacker::new(input, None, Path::new(""), limits, manifest, &mut ()).run()
 }
 
 fn open_empty(into: &Path) -> Result<Folder, Error> {
@@ -69,7 +81,8 @@ struct Unpacker<'a, 'm, R: Read> {
 }
 
 struct Level {
-    folder: Folder,
+    /// None where the stream is only verified.
+    folder: Option<Folder>,
     path_length: usize,
     /// Of the entry that came last in it: the next one's must be larger.
     last_name: Vec<u8>,
@@ -157,7 +170,7 @@ impl<'h> Told<'h> {
 impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
     fn new(
         input: Input<R>,
-        root: Folder,
+        root: Option<Folder>,
         into: &'a Path,
         limits: &'a Limits,
         manifest: ManifestWriter<'m>,
@@ -288,10 +301,11 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
     fn leave(&mut self, depth: usize) -> Result<(), Error> {
         while self.levels.len() > depth + 1 {
             let Some(level) = self.levels.pop() else { break };
-            level
-                .folder
-                .finish(level.mode, level.mtime)
-                .map_err(|cause| Error::target("set mode and time of", &self.full(&self.current), cause))?;
+            if let Some(folder) = level.folder {
+                folder
+                    .finish(level.mode, level.mtime)
+                    .map_err(|cause| Error::target("set mode and time of", &self.full(&self.current), cause))?;
+            }
             let length = self.here().path_length;
             self.current.truncate(length);
         }
@@ -303,7 +317,7 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
             return Err(Error::bad_entry(&told.path, "a folder of this name belongs to the file system"));
         }
         self.tally.count(&told.path, 0, self.limits)?;
-        let made = self.here().folder.make_folder(told.name());
+        let made = self.here().folder.as_ref().map(|above| above.make_folder(told.name())).transpose();
         let folder = made.map_err(|cause| self.uncreated(told, cause))?;
         self.current.clear();
         self.current.extend_from_slice(&told.path);
@@ -319,18 +333,24 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
 
     fn file(&mut self, told: &Told<'_>) -> Result<Content<'static>, Error> {
         self.tally.count(&told.path, told.size, self.limits)?;
-        let made = self.here().folder.make_file(told.name());
+        let made = self.here().folder.as_ref().map(|above| above.make_file(told.name())).transpose();
         let file = made.map_err(|cause| self.uncreated(told, cause))?;
         let full = || self.into.join(path_from_bytes(&told.path));
         let mut hasher = blake3::Hasher::new();
         let observer = &mut *self.observer;
-        write_content(&mut self.input, &file, told.size, full, |piece| {
+        let seen = |piece: &[u8]| {
             hasher.update(piece);
             observer.bytes(piece.len() as u64);
-        })?;
+        };
+        match &file {
+            Some(file) => write_content(&mut self.input, file, told.size, full, seen)?,
+            None => write_content(&mut self.input, io::sink(), told.size, full, seen)?,
+        }
         self.input.zeros(header::padding(told.size))?;
-        finish_file(&file, told.mode, Some(told.mtime))
-            .map_err(|cause| Error::target("set mode and time of", &full(), cause))?;
+        if let Some(file) = &file {
+            finish_file(file, told.mode, Some(told.mtime))
+                .map_err(|cause| Error::target("set mode and time of", &full(), cause))?;
+        }
         let hash = Digest::from(hasher.finalize());
         if let Some(links) = told.links {
             if !self.links.has_room(told.path.len()) {
@@ -345,7 +365,8 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
     fn symlink<'t>(&mut self, told: &'t Told<'_>) -> Result<Content<'t>, Error> {
         self.tally.count(&told.path, 0, self.limits)?;
         check_target(&told.path, &told.target, self.limits)?;
-        let made = self.here().folder.make_link(told.name(), &told.target, told.mtime);
+        let above = self.here().folder.as_ref();
+        let made = above.map_or(Ok(()), |above| above.make_link(told.name(), &told.target, told.mtime));
         made.map_err(|cause| self.uncreated(told, cause))?;
         Ok(Content::Link { target: &told.target })
     }
@@ -370,11 +391,13 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
     /// walking them one by one makes that hold even if somebody interferes. Those that are complete may
     /// be closed by now even to their owner: they are opened while the link is made.
     fn link_to(&mut self, told: &Told<'_>) -> io::Result<()> {
+        let here = self.levels.last().unwrap_or(&self.levels[0]);
+        let (Some(root), Some(here)) = (&self.levels[0].folder, &here.folder) else { return Ok(()) };
         let mut names: Vec<&[u8]> = told.target.split(|byte| *byte == b'/').collect();
         let name = names.pop().unwrap_or_default();
         let mut walked: Vec<(Folder, u32)> = Vec::new();
         for step in names {
-            let parent = walked.last().map_or(&self.levels[0].folder, |(folder, _)| folder);
+            let parent = walked.last().map_or(root, |(folder, _)| folder);
             let look = parent.look_at(step, false)?;
             if look.kind != Kind::Directory {
                 return Err(io::ErrorKind::NotADirectory.into());
@@ -385,9 +408,8 @@ impl<'a, 'm, R: Read> Unpacker<'a, 'm, R> {
             let folder = parent.open_folder(step, false)?;
             walked.push((folder, look.mode));
         }
-        let old = walked.last().map_or(&self.levels[0].folder, |(folder, _)| folder);
-        let here = self.levels.last().unwrap_or(&self.levels[0]);
-        here.folder.make_hard_link(told.name(), old, name)?;
+        let old = walked.last().map_or(root, |(folder, _)| folder);
+        here.make_hard_link(told.name(), old, name)?;
         walked
             .iter()
             .filter(|(_, mode)| mode & PASSABLE != PASSABLE)
@@ -425,14 +447,14 @@ pub(super) fn check_target(path: &[u8], target: &[u8], limits: &Limits) -> Resul
 /// Moves content from the stream into a file, straight from the stream's buffer.
 pub(super) fn write_content<R: Read>(
     input: &mut Input<R>,
-    mut file: &File,
+    mut to: impl Write,
     mut left: u64,
     full_path: impl Fn() -> PathBuf,
     mut seen: impl FnMut(&[u8]),
 ) -> Result<(), Error> {
     while left > 0 {
         let piece = input.piece(left)?;
-        file.write_all(piece).map_err(|cause| Error::target("write", &full_path(), cause))?;
+        to.write_all(piece).map_err(|cause| Error::target("write", &full_path(), cause))?;
         seen(piece);
         let count = piece.len();
         input.consume(count);

@@ -59,7 +59,6 @@ impl Walker {
         if how.own && look.owner != own_ids() {
             folder.own().map_err(|cause| Error::target("take over", root, cause))?;
         }
-        let id = look.id;
         let mut walker = Self {
             root: root.to_owned(),
             how,
@@ -69,7 +68,7 @@ impl Walker {
             listed: 0,
         };
         let names = walker.list(&folder)?;
-        walker.levels.push(Level { folder, id, names, next: 0, path_length: 0 });
+        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0 });
         Ok(walker)
     }
 

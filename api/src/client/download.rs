@@ -45,17 +45,17 @@ pub enum DownloadError<E> {
 }
 
 impl Client {
-    /// Asks for a Data. With `whole_folder` in our own form, if the server has it; otherwise as the
-    /// original's tar.gz.
-    pub async fn download(&self, id: &DataId, whole_folder: bool) -> Result<Download, ClientError> {
+    /// The form in which a folder travels whole and cheaply from this server, if the server has ours.
+    pub fn whole_folder(&self) -> Form {
+        if self.is_loopback() { Form::Bundle } else { Form::BundleZstd }
+    }
+
+    /// Asks for a Data in this form. A server that does not know it answers with the original's tar.gz: see
+    /// [`Download::form`].
+    pub async fn download(&self, id: &DataId, wanted: Form) -> Result<Download, ClientError> {
         let ours = self.can(capability::BUNDLE).await?;
         let mut request = self.request(Method::GET, self.url(&endpoint::data(id), &[]));
         if ours {
-            let wanted = match (whole_folder, self.is_loopback()) {
-                (false, _) => Form::TarGz,
-                (true, true) => Form::Bundle,
-                (true, false) => Form::BundleZstd,
-            };
             request = request.header(ACCEPT, media_type(wanted)).header(TE, "trailers");
         }
         let answer = self.send(request, None).await?;

@@ -35,16 +35,17 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
 pub(super) async fn status(State(app): State<App>) -> Answer {
     let (counted, engine, registry) = tokio::join!(app.store.count_runs(), engine(&app), registry(&app));
     let Room { disk, is_full } = disk::look(app.settings.layout.root()).await?;
-    let place = format!("SQLite, {}", app.settings.layout.database().display());
-    let database = match (is_full, &counted) {
-        (true, Ok(_)) => Health { ok: false, detail: format!("{} ({place})", disk::FULL) },
-        _ => health(&counted, place),
+    let database = format!("SQLite, {}", app.settings.layout.database().display());
+    let looked = match &counted {
+        Ok(_) if is_full => Err(disk::FULL.to_owned()),
+        Ok(_) => Ok(()),
+        Err(cause) => Err(cause.to_string()),
     };
     Ok(answer::ok(&ServerStatus {
         version: knit_api::VERSION.to_owned(),
         pid: std::process::id(),
         auth: app.settings.token.is_some(),
-        database,
+        database: health(&looked, database),
         engine,
         registry,
         worker_network: match app.settings.worker_network {

@@ -12,7 +12,40 @@ use knit_api::id::DataId;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Fetch a Data, as DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
+/// Forms of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Archive {
+    /// Files alone, compressed with gzip
+    #[value(name = "tar.gz")]
+    TarGz,
+    /// The whole folder
+    #[value(name = "tar")]
+    Tar,
+    /// The whole folder, compressed with zstd
+    #[value(name = "tar.zst")]
+    TarZstd,
+}
+
+impl Archive {
+    fn form(self) -> Form {
+        match self {
+            Self::TarGz => Form::TarGz,
+            Self::Tar => Form::Bundle,
+            Self::TarZstd => Form::BundleZstd,
+        }
+    }
+
+    /// Of the file that it becomes.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::TarGz => ".tar.gz",
+            Self::Tar => ".tar",
+            Self::TarZstd => ".tar.zst",
+        }
+    }
+}
+
+/// Fetch a Data, as the archive DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
 #[derive(Debug, clap::Args)]
 pub struct Pull {
     /// Fetch the files themselves instead of an archive
@@ -23,6 +56,9 @@ pub struct Pull {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     force: bool,
+    /// The form of the archive: tar.gz as v1.6.1 makes it, or the whole folder with its modes, links and digest
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Archive::TarGz, conflicts_with = "extract")]
+    format: Archive,
     /// The Data
     #[arg(value_name = "DATA_ID")]
     id: DataId,
@@ -75,8 +111,19 @@ impl Pull {
         format!("cannot pull {}", self.id)
     }
 
-    async fn open(&self, server: &Server, whole_folder: bool) -> Result<Download, Failure> {
-        server.client.download(&self.id, whole_folder).await.map_err(|e| server.failed(self.what(), &e))
+    async fn open(&self, server: &Server, wanted: Form) -> Result<Download, Failure> {
+        server.client.download(&self.id, wanted).await.map_err(|e| server.failed(self.what(), &e))
+    }
+
+    /// The archive in the form that was asked for, and no other.
+    async fn open_archive(&self, server: &Server) -> Result<Download, Failure> {
+        let download = self.open(server, self.format.form()).await?;
+        if download.form() == self.format.form() {
+            return Ok(download);
+        }
+        Err(Failure::new(self.what())
+            .why(format!("the server does not send {} archives", &self.format.suffix()[1..]))
+            .advice("leave --format out: every server sends tar.gz"))
     }
 
     /// Feeds the bytes to `read`, with progress, and turns what goes wrong into a failure.
@@ -108,10 +155,11 @@ impl Pull {
     }
 
     async fn to_stdout(&self, server: &Server) -> Result<ExitCode, Failure> {
-        let download = self.open(server, false).await?;
-        let copy = |stream: &mut dyn Read| {
+        let download = self.open_archive(server).await?;
+        let form = download.form();
+        let copy = move |stream: &mut dyn Read| {
             let mut stdout = io::stdout().lock();
-            copy(stream, &mut stdout)
+            save(stream, form, &mut stdout)
         };
         let ((), checked) = self.fetch(server, download, copy).await?;
         self.warn_unchecked(checked);
@@ -121,16 +169,17 @@ impl Pull {
     async fn to_file(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
         let failed =
             |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
-        let download = self.open(server, false).await?;
+        let download = self.open_archive(server).await?;
+        let form = download.form();
         std::fs::create_dir_all(destination).map_err(failed)?;
-        let path = destination.join(format!("{}.tar.gz", self.id));
-        let beside = beside(".tar.gz").tempfile_in(destination).map_err(failed)?;
-        let save = move |stream: &mut dyn Read| {
+        let path = destination.join(format!("{}{}", self.id, self.format.suffix()));
+        let beside = beside(self.format.suffix()).tempfile_in(destination).map_err(failed)?;
+        let keep = move |stream: &mut dyn Read| {
             let mut beside = beside;
-            copy(stream, beside.as_file_mut())?;
+            save(stream, form, beside.as_file_mut())?;
             Ok(beside)
         };
-        let (beside, checked) = self.fetch(server, download, save).await?;
+        let (beside, checked) = self.fetch(server, download, keep).await?;
         if checked == Checked::NoChecksum {
             // A stream that was cut at a chunk's end shows only in its structure.
             check_gzip(beside.path())
@@ -154,7 +203,7 @@ impl Pull {
                 .advice("remove it, give another DEST, or replace it with --force")
                 .exit(ExitCode::Conflict));
         }
-        let download = self.open(server, true).await?;
+        let download = self.open(server, server.client.whole_folder()).await?;
         std::fs::create_dir_all(destination).map_err(failed)?;
         let beside = beside("").tempdir_in(destination).map_err(failed)?;
         let form = download.form();
@@ -214,6 +263,39 @@ fn put_in_place(beside: tempfile::TempDir, folder: &Path, force: bool) -> io::Re
     match old {
         Some(old) => old.close(),
         None => Ok(()),
+    }
+}
+
+/// Saves an archive as it comes. One of ours is verified at the same time, by its own digest.
+fn save(stream: &mut dyn Read, form: Form, out: &mut dyn Write) -> Result<(), Trouble> {
+    if form == Form::TarGz {
+        return copy(stream, out);
+    }
+    let mut saved = Saved { stream, out, trouble: None };
+    let verified = bundle::verify(&mut saved, form, &Limits::default());
+    if let Some(error) = saved.trouble {
+        return Err(Trouble::Write(error));
+    }
+    verified?;
+    saved.out.flush().map_err(Trouble::Write)
+}
+
+/// A stream that is written down while it is read.
+struct Saved<'a> {
+    stream: &'a mut dyn Read,
+    out: &'a mut dyn Write,
+    /// Why it could not be written down: to its reader that is only the end.
+    trouble: Option<io::Error>,
+}
+
+impl Read for Saved<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        if let Err(error) = self.out.write_all(&buffer[..count]) {
+            self.trouble = Some(error);
+            return Err(io::Error::other("it could not be written down"));
+        }
+        Ok(count)
     }
 }
 
@@ -285,6 +367,29 @@ mod tests {
         ] {
             std::fs::write(file.path(), &bytes).unwrap();
             assert_eq!(check_gzip(file.path()).is_ok(), good, "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn an_archive_of_ours_is_saved_as_it_is_and_verified_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), vec![b'x'; 300_000]).unwrap();
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        std::fs::hard_link(folder.path().join("a"), folder.path().join("b/a")).unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("l")).unwrap();
+        for form in [Form::Bundle, Form::BundleZstd] {
+            let mut sent = Vec::new();
+            bundle::pack(folder.path(), form, &mut sent, &bundle::PackOptions::default(), &mut ()).unwrap();
+            let mut saved = Vec::new();
+            assert!(save(&mut sent.as_slice(), form, &mut saved).is_ok());
+            assert!(saved == sent, "{form:?}");
+            let cut = &sent[..sent.len() - 600.min(sent.len() / 2)];
+            assert!(matches!(save(&mut &cut[..], form, &mut Vec::new()), Err(Trouble::Unpack(_))), "{form:?}");
+            if form == Form::Bundle {
+                let mut damaged = sent.clone();
+                damaged[100_000] ^= 1;
+                assert!(matches!(save(&mut damaged.as_slice(), form, &mut Vec::new()), Err(Trouble::Unpack(_))));
+            }
         }
     }
 

@@ -115,8 +115,7 @@ impl Wait {
         if more > 0 {
             lines.push(format!("and {more} more"));
         }
-        lines.insert(0, String::new());
-        lines.join("\n  ")
+        lines.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
     fn print(&self, runs: &[Run]) -> Result<(), Failure> {
