@@ -5,13 +5,16 @@
 //! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
 //! then how they travel: [`endpoint`], [`problem`], [`server`], [`json`], and [`profile`].
 //!
-//! Feature `client` adds the HTTP client, feature `bundle` the form in which folders travel.
+//! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
+//! images.
 
 #[cfg(feature = "bundle")]
 pub mod bundle;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod data;
+#[cfg(feature = "digest")]
+pub mod digest;
 pub mod endpoint;
 pub mod id;
 pub mod image;

@@ -62,6 +62,29 @@ pub fn in_words(message: &str) -> Cow<'_, str> {
     Cow::Owned(words)
 }
 
+/// An error with all its causes, the way a person reads them.
+pub fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
+/// The start of a hostile text, enough to recognise it in a message.
+pub fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
 #[cfg(test)]
 mod tests {
     use super::in_words;

@@ -1,9 +1,9 @@
 //! Lists what the registry holds: repositories, tags, digests and sizes.
 
 use super::ImageError;
-use super::digest::Digest;
 use super::manifest::Manifest;
 use super::registry::Client;
+use knit_api::digest::Digest;
 use knit_api::server::Registry;
 
 /// One tag of one repository.

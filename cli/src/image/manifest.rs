@@ -1,6 +1,6 @@
 //! Manifests and indexes as far as pushing and listing look into them.
 
-use super::digest::Digest;
+use knit_api::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

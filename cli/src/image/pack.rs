@@ -3,9 +3,10 @@
 //! The same files make the same image: entries are sorted, owned by root, and dated 1970 unless
 //! their times are asked for; nothing else of this machine goes into it but its architecture.
 
-use super::digest::{Digest, Hashing};
+use super::digest::Hashing;
 use super::manifest::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use super::{ImageError, Place, Source};
+use knit_api::digest::Digest;
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write as _};

@@ -4,10 +4,11 @@
 use super::ImageError;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use knit_api::problem::reasons;
 use knit_api::server::Registry;
 use reqwest::header::{self, HeaderMap, HeaderName};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use std::error::Error;
+use std::error::Error as _;
 use std::time::Duration;
 
 /// Largest document that is read whole.
@@ -204,18 +205,4 @@ fn next_page(headers: &HeaderMap, from: &Url) -> Option<Url> {
     let (target, relation) = link.trim().strip_prefix('<')?.split_once('>')?;
     let next = from.join(target).ok()?;
     (relation.contains("next") && next.origin() == from.origin()).then_some(next)
-}
-
-/// An error with its causes, the way a person reads them.
-fn reasons(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

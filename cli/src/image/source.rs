@@ -3,9 +3,10 @@
 //! An archive is not unpacked: its entries are found once, and their bytes are read from where they
 //! lie. What cannot be read twice (stdin, compressed archives) is written to a temporary file first.
 
-use super::digest::Digest;
+use super::digest::digest_of;
 use super::manifest::{MANIFEST_LIMIT, Manifest, OCI_CONFIG, OCI_MANIFEST};
 use super::{ImageError, Place, Source};
+use knit_api::digest::Digest;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -423,7 +424,7 @@ fn examine(layer: &Part) -> io::Result<(Digest, &'static str)> {
     } else {
         ""
     };
-    Ok((Digest::of_reader(reader)?, suffix))
+    Ok((digest_of(reader)?, suffix))
 }
 
 #[cfg(test)]

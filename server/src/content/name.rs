@@ -1,7 +1,8 @@
 //! Names in a registry, checked once and strictly: they become paths.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, Sha256};
+pub use knit_api::digest::Digest;
+use knit_api::digest::DigestError;
+use knit_api::problem::excerpt;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,8 +10,8 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No digest, or not of SHA-256.
-    #[error("\"{0}\" is not a digest: write sha256: and 64 hex digits in lower case")]
-    Digest(String),
+    #[error(transparent)]
+    Digest(#[from] DigestError),
     /// No name of a repository.
     #[error(
         "\"{0}\" is not a repository: its parts take a-z and 0-9, joined by '.', '_', '__' or '-', \
@@ -22,78 +23,6 @@ pub enum NameError {
         "\"{0}\" is not a tag: it takes up to 128 of A-Z, a-z, 0-9, '_', '.', '-' and begins with neither '.' nor '-'"
     )]
     Tag(String),
-}
-
-/// The start of a hostile text, enough to recognise it in a message.
-fn excerpt(text: &str) -> String {
-    let mut short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
-/// SHA-256 of some bytes; written `sha256:<hex>`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self::finish(Sha256::new_with_prefix(bytes))
-    }
-
-    /// The digest of what was hashed.
-    pub fn finish(hash: Sha256) -> Self {
-        Self(hash.finalize().into())
-    }
-
-    /// 64 hex digits without the algorithm.
-    pub fn hex(&self) -> String {
-        hex::encode(self.0)
-    }
-
-    /// From 64 lower-case hex digits.
-    pub(super) fn from_hex(text: &str) -> Option<Self> {
-        if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-}
-
-impl FromStr for Digest {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        text.strip_prefix("sha256:").and_then(Self::from_hex).ok_or_else(|| NameError::Digest(excerpt(text)))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
 }
 
 /// Name of a repository, of one part or many.

@@ -4,6 +4,7 @@ use crate::content::{ContentError, NameError};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use knit_api::digest::DigestError;
 use std::io;
 
 /// The protocol's error codes.
@@ -118,6 +119,12 @@ impl From<io::Error> for Failure {
             }
             _ => Self::new(Code::Unknown, format!("the registry's store failed: {error}")),
         }
+    }
+}
+
+impl From<DigestError> for Failure {
+    fn from(error: DigestError) -> Self {
+        NameError::from(error).into()
     }
 }
 

@@ -9,11 +9,11 @@ use crate::content::{
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use knit_api::problem::reasons;
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::OnceLock;
@@ -397,20 +397,6 @@ fn answer(error: &OciDistributionError) -> Answer {
         },
         _ => Answer::Other,
     }
-}
-
-/// An error with all its causes, the way a person reads them.
-fn reasons(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// True for this machine itself, where plain http is in order.
