@@ -332,13 +332,13 @@ container_test! {
 
 container_test! {
     async fn the_surroundings_are_the_images_and_what_every_program_expects() {
-        let world = World::with(|image| image.working_dir = "/work/here".to_owned());
+        let world = World::with(|image| image.working_dir = "/place/here".to_owned());
         let script = "pwd; echo $GREETING $HOME; hostname; stat -c %a /tmp /dev/shm; echo $PATH; cat /etc/hosts; \
                       ls -l /proc/self/fd/0 | grep -c /dev/null; yes | head -n 1; cat /proc/1/comm; true";
         let (exit, log) = world.run(script).await;
         assert_eq!(exit.code, 0, "{exit:?} {log}");
         let lines: Vec<&str> = log.lines().collect();
-        assert_eq!(lines[..5], ["/work/here", "hello /root", "worker-run-run", "1777", "1777"]);
+        assert_eq!(lines[..5], ["/place/here", "hello /root", "worker-run-run", "1777", "1777"]);
         assert!(lines[5].contains("/usr/bin"));
         assert!(log.contains("127.0.0.1 localhost"), "{log}");
         assert!(log.ends_with("\n1\ny\nsh\n"), "no input, no ignored signals, the program is process 1: {log}");
@@ -554,7 +554,7 @@ container_test! {
             }
             symlink(outside.path(), layer.join("work")).unwrap();
             symlink(outside.path(), layer.join("out")).unwrap();
-            image.working_dir = "/work/dir".to_owned();
+            image.working_dir = "/place/dir".to_owned();
         });
         let (exit, log) = world.run("echo made > /out/x").await;
         assert!(fs::read_dir(outside.path()).unwrap().next().is_none(), "{exit:?} {log}");
