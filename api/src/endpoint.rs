@@ -1,6 +1,7 @@
 //! The routes of the API, relative to the API's root, and the media types and headers on them:
 //! the one place where server and client look them up.
 
+use crate::candidate::Kind;
 use crate::id::{DataId, PlanId, RunId};
 use std::fmt::Write as _;
 
@@ -87,6 +88,11 @@ pub fn run_retry(id: &RunId) -> String {
 /// `GET` answers when the Run is over, with `until=started` when its work has begun; not on an original server.
 pub fn run_wait(id: &RunId) -> String {
     format!("{}/wait", run(id))
+}
+
+/// `GET` with `prefix=` and `limit=`, for Plans also with `name=`; not on an original server.
+pub fn candidates(kind: Kind) -> String {
+    format!("/candidates/{kind}")
 }
 
 #[cfg(test)]

@@ -33,6 +33,11 @@ pub mod capability {
     /// `GET /runs/{id}/wait` takes `until=started`, and answers also when the Run's reason is no longer the one
     /// given with `reason=…`.
     pub const WAIT_UNTIL: &str = "wait-until";
+    /// `GET /candidates/{kind}` tells what begins as asked.
+    pub const CANDIDATES: &str = "candidates";
+    /// `GET /data`, `/plans` and `/runs` take `limit=`, `after=` and `reverse`, and answer with a header that
+    /// leads to the next page.
+    pub const PAGES: &str = "pages";
 }
 
 /// An image registry as users reach it.

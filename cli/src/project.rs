@@ -4,6 +4,7 @@ use crate::args::Common;
 use crate::knitenv::KnitEnv;
 use crate::profile_store::{self, ProfileStore};
 use crate::terminal::{ExitCode, Failure};
+use knit_api::candidate::Abbreviated;
 use knit_api::client::{Class, Client, ClientError};
 use knit_api::profile::Profile;
 use knit_api::server::Registry;
@@ -167,6 +168,16 @@ impl Server {
             Class::NotNow => Some("try again in a moment".to_owned()),
             _ => None,
         }
+    }
+
+    /// Asks about the thing that a person named: by the id as it was given and, where the server knows no such
+    /// thing, by the one id that begins so.
+    pub async fn by_id<I: Abbreviated, T>(
+        &self,
+        given: &I,
+        ask: impl AsyncFn(&I) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        ask(given).await
     }
 
     /// The image registry beside the API: from the profile, or as the server says.

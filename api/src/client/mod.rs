@@ -4,9 +4,11 @@
 //! It speaks with servers of ours and with original v1.6.1 servers. [`Client::server`] tells them
 //! apart; towards an original one nothing is ever sent that it does not know.
 
+pub mod candidates;
 pub mod data;
 pub mod download;
 pub mod error;
+pub mod listing;
 pub mod plans;
 pub mod runs;
 pub mod upload;
@@ -14,6 +16,7 @@ pub mod upload;
 pub use data::DataQuery;
 pub use download::{Checked, Download, DownloadError};
 pub use error::{Class, ClientError, Refusal};
+pub use listing::Listing;
 pub use plans::PlanQuery;
 pub use runs::{RunLog, RunQuery};
 pub use upload::UploadError;
