@@ -4,7 +4,7 @@
 //! ports, a working folder. It runs the real `knit` and `knitctl` in it ([`Ran`]), speaks to the
 //! server as foreign clients do ([`wire`]), kills what a story wants killed ([`processes`]), and
 //! leaves nothing behind, whatever happens. [`Step`] writes Plans, [`able()`] says what this machine
-//! lacks, [`Chance`] makes randomness that can be repeated.
+//! lacks, [`Chance`] makes randomness that can be repeated, [`Transcript`] runs pages of documentation.
 //!
 //! Stories wait for signals (the end of a Run, a line of a log, the end of a process), never for
 //! time to pass.
@@ -14,6 +14,7 @@ pub mod chance;
 pub mod processes;
 pub mod ran;
 pub mod step;
+pub mod transcript;
 pub mod wire;
 pub mod world;
 
@@ -21,4 +22,5 @@ pub use able::able;
 pub use chance::Chance;
 pub use ran::{Following, Ran};
 pub use step::Step;
+pub use transcript::Transcript;
 pub use world::World;

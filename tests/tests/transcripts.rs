@@ -1,0 +1,103 @@
+//! The pages of `tests/transcripts`: what each command prints, and that none is left out.
+
+use clap::{Command, CommandFactory as _};
+use knit_cli::args::Knit;
+use knit_tests::able::{BUSYBOX, ROOT};
+use knit_tests::{Transcript, World, able};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts")
+}
+
+/// One test per page, so that they run side by side and fail by name.
+macro_rules! pages {
+    ($($name:ident => $file:literal),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            check($file);
+        })*
+
+        #[test]
+        fn every_page_is_run() {
+            let known = BTreeSet::from([$($file.to_owned()),*]);
+            let there = std::fs::read_dir(folder()).expect("the pages are there");
+            let there = there.map(|entry| entry.expect("a readable folder").file_name().to_string_lossy().into_owned());
+            assert_eq!(there.filter(|name| name.ends_with(".md")).collect::<BTreeSet<_>>(), known);
+        }
+    };
+}
+
+pages! {
+    the_beginning_is_as_the_page_says => "begin.md",
+    data_is_as_the_page_says => "data.md",
+    images_are_as_the_page_says => "image.md",
+    plans_are_as_the_page_says => "plan.md",
+    runs_are_as_the_page_says => "run.md",
+}
+
+fn check(file: &str) {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let world = World::start();
+    world.busybox();
+    Transcript::read(&folder().join(file)).check(&world);
+}
+
+/// A command without further commands: its words, and its flags with all their spellings.
+struct Leaf {
+    words: Vec<String>,
+    flags: Vec<Vec<String>>,
+}
+
+fn leaves(command: &Command, words: &[String], into: &mut Vec<Leaf>) {
+    let mut deeper = command.get_subcommands().filter(|command| !command.is_hide_set()).peekable();
+    if deeper.peek().is_some() {
+        for command in deeper {
+            leaves(command, &[words, &[command.get_name().to_owned()]].concat(), into);
+        }
+        return;
+    }
+    let flags =
+        command.get_arguments().filter(|flag| !flag.is_positional() && !flag.is_hide_set() && !flag.is_global_set());
+    let flags = flags.map(|flag| {
+        let mut spellings: Vec<String> = flag.get_short().map(|short| format!("-{short}")).into_iter().collect();
+        spellings.extend(flag.get_long().map(|long| format!("--{long}")));
+        spellings
+    });
+    into.push(Leaf { words: words.to_owned(), flags: flags.collect() });
+}
+
+#[test]
+fn every_command_and_every_flag_stands_on_a_page() {
+    let mut all = Vec::new();
+    leaves(&Knit::command(), &["knit".to_owned()], &mut all);
+    let shown: Vec<String> = Transcript::all(&folder()).iter().flat_map(Transcript::commands).collect();
+    let shown: Vec<Vec<&str>> = shown
+        .iter()
+        .flat_map(|line| line.split(['|', ';', '\n', '(', ')', '&']))
+        .map(|one| one.split_whitespace().collect())
+        .collect();
+    let mut missing = Vec::new();
+    for leaf in &all {
+        let uses = |line: &&Vec<&str>| {
+            line.iter().position(|word| *word == "knit").is_some_and(|at| {
+                line[at..].iter().zip(&leaf.words).filter(|(a, b)| a == b).count() == leaf.words.len()
+            })
+        };
+        let lines: Vec<&Vec<&str>> = shown.iter().filter(uses).collect();
+        if lines.is_empty() {
+            missing.push(leaf.words.join(" "));
+            continue;
+        }
+        for spellings in &leaf.flags {
+            let has = |word: &str| spellings.iter().any(|flag| word == flag || word.starts_with(&format!("{flag}=")));
+            if !lines.iter().any(|line| line.iter().any(|word| has(word))) {
+                missing.push(format!("{} {}", leaf.words.join(" "), spellings.join("|")));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no page shows:\n{}", missing.join("\n"));
+}
