@@ -1,9 +1,13 @@
 //! `knit plan`.
 
 pub mod active;
+pub mod annotate;
 pub mod apply;
 pub mod find;
+pub mod resource;
+pub mod service_account;
 pub mod show;
+pub mod template;
 
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Format, Show, Table};
@@ -14,6 +18,8 @@ use knit_api::tag::Tag;
 /// The commands about Plans.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a Plan file for an image, to be completed
+    Template(template::Template),
     /// Register the Plan that a file describes
     Apply(apply::Apply),
     /// List Plans by image, tags and activity
@@ -22,16 +28,27 @@ pub enum Command {
     Show(show::PlanShow),
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
+    /// Change how much cpu, memory and the like a Plan's Runs get
+    Resource(resource::Resource),
+    /// Add and remove notes on a Plan
+    Annotate(annotate::Annotate),
+    /// Choose the service account of a Plan's Runs
+    #[command(name = "serviceaccount")]
+    ServiceAccount(service_account::ServiceAccount),
 }
 
 impl Command {
     /// Does it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         match self {
+            Self::Template(command) => command.run(project).await,
             Self::Apply(command) => command.run(project).await,
             Self::Find(command) => command.run(project).await,
             Self::Show(command) => command.run(project).await,
             Self::Active(command) => command.run(project).await,
+            Self::Resource(command) => command.run(project).await,
+            Self::Annotate(command) => command.run(project).await,
+            Self::ServiceAccount(command) => command.run(project).await,
         }
     }
 }
