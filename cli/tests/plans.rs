@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-/// First what the recordings share, then one recording per line:
+/// First what the recordings share (archives, Plans as the server has them and as they are printed), then one
+/// recording per line:
 /// `argv`; `file` (plan.yaml), `knitenv`, `archive` (img.tar), `stdin` (also an archive);
 /// `requests` (method, target, body); `exit` and `prints` (a Plan's id, or the content of a template).
 /// `exits` and `now` are what this program does instead, `why` is the reason.
@@ -35,10 +36,6 @@ impl Records {
         let mut bytes = Vec::new();
         GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
         bytes
-    }
-
-    fn plan(&self, id: &str) -> Option<Value> {
-        self.shared["plans"].get(id).cloned()
     }
 
     /// A server that knows these Plans and changes none of them.
@@ -107,7 +104,7 @@ fn requests_and_results_are_those_that_were_recorded() {
             assert_eq!(request.header("content-type"), Some("application/json"), "{record}");
         }
         match record.get("prints") {
-            Some(id) => assert_prints(&ended, records.plan(id.as_str().unwrap()).unwrap()),
+            Some(id) => assert_prints(&ended, &records.shared["printed"][id.as_str().unwrap()]),
             None => assert_eq!(ended.text(), "", "{record}"),
         }
         replayed += 1;
@@ -126,30 +123,11 @@ fn content(request: &Value) -> (Value, Value, Value) {
     (request[0].clone(), request[1].clone(), body)
 }
 
-/// The Plan with 4 spaces and a final newline, its annotations sorted.
-fn assert_prints(ended: &Ended, mut plan: Value) {
-    fn sort(value: &mut Value) {
-        match value {
-            Value::Array(items) => items.iter_mut().for_each(sort),
-            Value::Object(object) => {
-                for (name, inner) in object {
-                    match inner {
-                        Value::Array(pairs) if name == "annotations" => {
-                            pairs.sort_by_key(|pair| pair.as_str().unwrap().to_owned());
-                        }
-                        _ => sort(inner),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    sort(&mut plan);
+/// The Plan as it was printed, always with 4 spaces and a final newline.
+fn assert_prints(ended: &Ended, plan: &Value) {
     let text = ended.text();
     assert!(text.starts_with("{\n    \"planId\": ") && text.ends_with("\n}\n"), "{text}");
-    let mut printed: Value = serde_json::from_str(&text).unwrap();
-    sort(&mut printed);
-    assert_eq!(printed, plan);
+    assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), plan);
 }
 
 #[test]
@@ -344,7 +322,8 @@ fn what_is_no_image_and_what_fits_into_no_plan_is_refused_with_a_reason() {
         (tar(&[("manifest.json", b"[]")]), 2, "nothing to make a Plan for"),
         (tar(&[("manifest.json", b"{")]), 1, "cannot be read as an image"),
         (tar(&[("manifest.json", list.as_bytes())]), 8, "c.json is missing"),
-        (with(b"[]"), 8, "configuration is unreadable"),
+        (with(b"[]"), 8, "no JSON object"),
+        (with(b"{"), 8, "configuration is unreadable"),
         (with(br#"{"config":{"Cmd":[1]}}"#), 8, "a list of words"),
         (with(&long), 1, "does not fit"),
     ] {

@@ -159,6 +159,10 @@ impl Finder<'_> {
         if self.found.len() >= MOST_CONFIGURATIONS {
             return Err(self.damaged(format!("it holds more than {MOST_CONFIGURATIONS} images")));
         }
+        // A list would be read as the members of an object in their order.
+        if config.trim_ascii_start().first() != Some(&b'{') {
+            return Err(self.damaged("a configuration is no JSON object"));
+        }
         let config = serde_json::from_slice(config);
         let config = config.map_err(|error| self.damaged(format!("a configuration is unreadable: {error}")))?;
         self.found.push(Found { names, ids, config });
