@@ -40,7 +40,9 @@ pub fn of_image(image: &Described, environment: &KnitEnv) -> String {
     if !inputs.iter().any(Point::stands) {
         let remark = "Nothing in the image looks like an input (a path with a part named \"in\"): this is an example.";
         let free = |path: &String| !outputs.iter().any(|output| output.stands() && overlap(&output.path, path));
-        let path = (1..).map(|n| if n == 1 { "/in".to_owned() } else { format!("/in{n}") }).find(free);
+        // No output overlaps more than one of these.
+        let paths = (1..=outputs.len() + 1).map(|n| if n == 1 { "/in".to_owned() } else { format!("/in{n}") });
+        let path = paths.into_iter().find(free);
         inputs.extend(path.map(|path| Point::placeholder(&path, &environment.tags, Some(remark.to_owned()))));
     }
     let draft = Draft {
@@ -224,7 +226,7 @@ fn propose(text: &str, working_dir: &str, tags: &[Tag]) -> Option<(Side, Point)>
     let mut remarks = Vec::new();
     if file.is_some() {
         let text = plain_line(&whole);
-        remarks.push(format!("{text} looks like a file. What is mounted is always a folder: this one is around it."));
+        remarks.push(format!("{text} looks like a file. Only folders can be mounted: this is the one around it."));
     }
     if side == Side::Input && own.is_empty() {
         own.extend(TAG.parse::<Tag>());
@@ -306,8 +308,8 @@ impl Draft {
         points(&mut out, "inputs", &self.inputs);
         comment(
             &mut out,
-            "Where the program leaves results. Each folder is empty at first, and becomes a Data with these tags. They \
-             must not be all that one of the inputs asks for, or the Plan would feed itself.",
+            "Where the program leaves results. Each folder is empty at first, and becomes a Data with these tags. One \
+             that has all tags of an input would feed the Plan with its own results, and is refused.",
         );
         points(&mut out, "outputs", &self.outputs);
 

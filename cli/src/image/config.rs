@@ -5,7 +5,6 @@ use super::source::{self, DOCUMENT_LIMIT, Files, Saved, is_meant};
 use super::{ImageError, Source};
 use knit_api::digest::Digest;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
@@ -60,8 +59,8 @@ struct Config {
     architecture: String,
     #[serde(default)]
     variant: String,
-    #[serde(default)]
-    config: Option<Execution>,
+    #[serde(default, rename = "config")]
+    execution: Option<Execution>,
 }
 
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -72,7 +71,7 @@ struct Execution {
     #[serde(default)]
     cmd: Option<Words>,
     #[serde(default)]
-    volumes: Option<BTreeMap<String, IgnoredAny>>,
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
     #[serde(default)]
     working_dir: Option<String>,
 }
@@ -255,7 +254,7 @@ fn choose(mut found: Vec<Found>, source: &Source) -> Result<Described, ImageErro
         names.remove(place);
         names.insert(0, wanted.clone());
     }
-    let run = config.config.unwrap_or_default();
+    let run = config.execution.unwrap_or_default();
     Ok(Described {
         names,
         entrypoint: run.entrypoint.map(Words::list).unwrap_or_default(),

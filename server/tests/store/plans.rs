@@ -267,7 +267,7 @@ on_both! {
         let less = resources(r#"{"set":{"cpu":"500m"}}"#);
         assert!(world.store.change_resources(&plan, &less, world.now()).await.unwrap());
         let due: Vec<_> = world.claim(RunStatus::Ready).await.into_iter().map(|claim| claim.run).collect();
-        assert_eq!(due, [run.clone()], "those of other Plans wait on");
+        assert_eq!(due, std::slice::from_ref(&run), "those of other Plans wait on");
         let work = world.store.work(&run).await.unwrap().unwrap();
         assert_eq!(work.resources["cpu"].to_string(), "500m");
     }

@@ -6,9 +6,6 @@ use knit_api::id::PlanId;
 use knit_api::plan::{Annotation, AnnotationChange};
 
 /// Add and remove notes on a Plan: first removals, then additions.
-///
-/// Annotations are pairs for people and scripts; Knit itself acts on none of them. A key may have several
-/// values.
 #[derive(Debug, clap::Args)]
 pub struct Annotate {
     /// Add this pair; it may be there already

@@ -7,9 +7,6 @@ use knit_api::plan::ResourceChange;
 use knit_api::quantity::{Quantity, QuantityError};
 
 /// Change how much cpu, memory and the like the Runs of a Plan get: those that start from now on.
-///
-/// Of a type that is set twice the last amount counts; one that is both set and unset ends up unset. Without
-/// a limit of its own, a Run counts as if it asked for 1 cpu and 1Gi of memory.
 #[derive(Debug, clap::Args)]
 pub struct Resource {
     /// Ask for this much of a type: cpu=500m, memory=2Gi, nvidia.com/gpu=1

@@ -5,17 +5,16 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Output};
 use knit_api::id::PlanId;
 
-/// Choose the Kubernetes service account of a Plan's Runs: those that start from now on.
-///
-/// It has a meaning on clusters only; on one machine it is kept and does nothing.
+/// Choose the service account of a Plan's Runs: those that start from now on.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").args(["set", "unset"]).required(true))]
 pub struct ServiceAccount {
     /// Run as this service account
-    #[arg(long, value_name = "NAME", value_parser = name, allow_hyphen_values = true, conflicts_with = "unset")]
+    #[arg(long, value_name = "NAME", value_parser = name, allow_hyphen_values = true)]
     set: Option<String>,
     /// Run as no service account in particular
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
-          value_parser = args::switch, action = clap::ArgAction::Set, required_unless_present = "set")]
+          value_parser = args::switch, action = clap::ArgAction::Set)]
     unset: Option<bool>,
     /// The Plan
     #[arg(value_name = "PLAN_ID")]

@@ -11,9 +11,6 @@ use std::io::IsTerminal as _;
 
 /// Write a Plan file to stdout: for an image in an archive, or with --scratch for none. It is to be completed
 /// by hand; no server is asked.
-///
-/// The file takes over the program and the arguments of the image. Paths in them with a part named "in" or
-/// "out" become inputs and outputs; tags and resources come from the environment file.
 #[derive(Debug, clap::Args)]
 pub struct Template {
     /// A `docker save` or OCI archive (plain, gzip or zstd), the folder of an OCI layout, or - for an archive
