@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 const IMAGE: &str = "image:version";
 /// Stands where no tag is known.
 const TAG: &str = "example:tag";
+/// Most mountpoints that are proposed on each side; images that mean it name a few.
+const MOST_POINTS: usize = 50;
 /// Where the container's own file systems are: nothing can be mounted there.
 const TAKEN: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Longest path, and longest name in it, in bytes.
@@ -150,11 +152,11 @@ impl Point {
 fn mountpoints(image: &Described, tags: &[Tag]) -> (Vec<Point>, Vec<Point>) {
     let (mut inputs, mut outputs): (Vec<Point>, Vec<Point>) = (Vec::new(), Vec::new());
     let words = image.entrypoint.iter().chain(&image.command).flat_map(|word| paths_in(word));
-    for text in words.chain(image.volumes.iter().map(String::as_str)) {
-        let Some((side, mut point)) = propose(text, &image.working_dir, tags) else { continue };
+    for (text, is_file) in words.chain(image.volumes.iter().map(|path| (path.as_str(), false))) {
+        let Some((side, mut point)) = propose(text, is_file, &image.working_dir, tags) else { continue };
         let same = |other: &Point| other.path == point.path;
         let own = if side == Side::Input { &inputs } else { &outputs };
-        if own.iter().any(same) {
+        if own.len() >= MOST_POINTS || own.iter().any(same) {
             continue;
         }
         let overlapped =
@@ -170,13 +172,24 @@ fn overlap(one: &str, other: &str) -> bool {
     one == other || below(one, other) || below(other, one)
 }
 
-/// What in a word may be a path: the value of an option, or the words of a script.
-fn paths_in(word: &str) -> Vec<&str> {
+/// What in a word may be a path, and whether it must be one of a file: the value of an option, or the words
+/// of a script.
+fn paths_in(word: &str) -> Vec<(&str, bool)> {
     let separates = |c: char| c.is_whitespace() || ";|&<>()\"'`$".contains(c);
-    if word.contains(separates) {
-        return word.split(separates).filter(|part| part.contains('/')).flat_map(values_in).collect();
+    if !word.contains(separates) {
+        return values_in(word).into_iter().map(|value| (value, false)).collect();
     }
-    values_in(word)
+    let mut found = Vec::new();
+    let mut start = 0;
+    for part in word.split(separates) {
+        if part.contains('/') {
+            let redirected = word[..start].trim_end_matches([' ', '"', '\'']).ends_with(['<', '>']);
+            found.extend(values_in(part).into_iter().map(|value| (value, redirected)));
+        }
+        // Behind the part and the character that ended it.
+        start += part.len() + word[start + part.len()..].chars().next().map_or(0, char::len_utf8);
+    }
+    found
 }
 
 /// What stands behind the `=` of an option, each of a list of paths, or the word itself; nothing of a URL.
@@ -198,13 +211,16 @@ fn values_in(word: &str) -> Vec<&str> {
 }
 
 /// The mountpoint that a path suggests, if it does.
-fn propose(text: &str, working_dir: &str, tags: &[Tag]) -> Option<(Side, Point)> {
+fn propose(text: &str, is_file: bool, working_dir: &str, tags: &[Tag]) -> Option<(Side, Point)> {
     let named = |side: Side| text.split('/').any(|part| part == side.word());
     let side = [Side::Input, Side::Output].into_iter().find(|side| named(*side))?;
     let whole = absolute(text, working_dir)?;
     let parts: Vec<&str> = whole.split('/').skip(1).collect();
-    let (file, folder) = parts.split_last().filter(|(last, _)| stem(last).is_some()).unzip();
-    let folder = folder.unwrap_or(&parts);
+    let (file, folder) = match parts.split_last() {
+        Some((last, folder)) if is_file => (Some(stem(last).unwrap_or(last)), folder),
+        Some((last, folder)) if stem(last).is_some() => (stem(last), folder),
+        _ => (None, &parts[..]),
+    };
     if !folder.contains(&side.word()) {
         return None;
     }
@@ -219,7 +235,7 @@ fn propose(text: &str, working_dir: &str, tags: &[Tag]) -> Option<(Side, Point)>
     let mut own = Vec::new();
     add_all(&mut own, user_tags(tags));
     let kind = folder.iter().rev().find(|name| **name != side.word()).copied();
-    let kind = kind.or_else(|| file.and_then(|file| stem(file))).map(str::trim).unwrap_or_default();
+    let kind = kind.or(file).map(str::trim).unwrap_or_default();
     if !kind.is_empty() {
         add_all(&mut own, [&Tag::new("type", kind)]);
     }
@@ -453,8 +469,10 @@ mod tests {
             ("/in/model/model.pth", "/in/model", ""),
             ("/in/model/v1.0", "/in/model/v1.0", ""),
             ("/out/metrics.json", "", "/out"),
-            ("cat /in/a/x.txt '/other' > /out/b", "/in/a", "/out/b"),
-            ("cd /work; P=/in/a ./run", "/in/a", ""),
+            ("cat /in/a/x.txt '/other' > /out/b", "/in/a", "/out"),
+            ("wc<'/in/a/é' >>/out/b/n 2>&1", "/in/a", "/out/b"),
+            ("cd /work; P=/in/a ./run --to \"/out/b\"", "/in/a", "/out/b"),
+            ("sort < in", "", ""),
             ("/out/a:/out/b", "", "/out/a /out/b"),
             ("/in/../etc", "", ""),
             ("/in/..", "", ""),
@@ -549,6 +567,13 @@ mod tests {
             assert_eq!(resources, ["cpu=2", "memory=1Gi", "nvidia.com/gpu=1", "odd name=3"]);
             assert_eq!((spec.active, spec.annotations.len()), (Some(true), 0));
         }
+    }
+
+    #[test]
+    fn an_image_that_names_paths_without_end_gets_some_of_them() {
+        let command = (0..200_000).map(|n| format!("/in/{n}")).collect();
+        let (inputs, outputs) = mountpoints(&Described { command, ..Described::default() }, &[]);
+        assert_eq!((inputs.len(), outputs.len()), (MOST_POINTS, 0));
     }
 
     #[test]

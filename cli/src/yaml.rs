@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
+pub const MAX_BYTES: u64 = 1024 * 1024;
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 16;
 

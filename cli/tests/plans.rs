@@ -315,7 +315,8 @@ fn what_is_no_image_and_what_fits_into_no_plan_is_refused_with_a_reason() {
     let home = home();
     let list = value!([{"Config": "c.json", "RepoTags": ["train:v1"]}]).to_string();
     let with = |config: &[u8]| tar(&[("c.json", config), ("manifest.json", list.as_bytes())]);
-    let long = config("amd64", &[&"x".repeat(2 << 20)]);
+    let (long, longer) = (config("amd64", &[&"\u{80}".repeat(300_000)]), config("amd64", &[&"x".repeat(1 << 20)]));
+    let many = config("amd64", &vec!["x"; 60_000]);
     for (bytes, code, reason) in [
         (b"garbage".to_vec(), 1, "no tar archive"),
         (tar(&[("x", b"")]), 1, "neither index.json nor manifest.json"),
@@ -325,12 +326,26 @@ fn what_is_no_image_and_what_fits_into_no_plan_is_refused_with_a_reason() {
         (with(b"[]"), 8, "no JSON object"),
         (with(b"{"), 8, "configuration is unreadable"),
         (with(br#"{"config":{"Cmd":[1]}}"#), 8, "a list of words"),
-        (with(&long), 1, "does not fit"),
+        (with(&long), 1, "more than 1024 KiB"),
+        (with(&longer), 8, "1048576 are allowed"),
+        (with(&many), 1, "larger or nested deeper"),
     ] {
         let ended = with_stdin(&home, &["plan", "template", "-i", "-"], &bytes);
         assert_eq!(ended.code, Some(code), "{reason}: {ended:?}");
         assert!(ended.stderr.contains(reason) && ended.stdout.is_empty(), "{reason}: {ended:?}");
     }
+    // Each index lists the next one many times, and the last one what is missing.
+    let mut indexes = vec![index(&vec![&b"missing"[..]; 100])];
+    for _ in 0..2 {
+        indexes.push(index(&vec![&indexes[indexes.len() - 1][..]; 100]));
+    }
+    let blobs: Vec<&[u8]> = indexes.iter().map(Vec::as_slice).collect();
+    let files = layout(&blobs, &[(&indexes[2], value!({}))]);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+    let ended = with_stdin(&home, &["plan", "template"], &tar(&files));
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    assert!(ended.stderr.contains("more than 1000 images"), "{ended:?}");
+
     home.write("knitenv", "resource: {cpu: -1}\n");
     let ended = home.knit(&["plan", "template", "--scratch"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");

@@ -57,7 +57,7 @@ fn the_template_for_an_image_is_a_plan_that_runs() {
     let layer = layer.into_inner().expect("memory takes it");
     let config = json!({
         "os": "linux", "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "config": {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["wc -w < /in/words/text.txt > /out/count/n.txt; echo \"it's done\""]},
+        "config": {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["wc -w < /in/words/text.txt > /out/count/n; echo \"it's done\""]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))]},
     });
     let list = json!([{"Config": "config.json", "RepoTags": ["story/count:v1"], "Layers": ["layer.tar"]}]);
@@ -87,6 +87,6 @@ fn the_template_for_an_image_is_a_plan_that_runs() {
     world.push(&world.folder("words", &[("text.txt", b"one two three\n")]), &["project:story", "type:words"]);
     world.all_done(plan);
     let count = world.the_data(&["project:story", "type:count"]);
-    assert_eq!(fs::read_to_string(world.pull(&count).join("n.txt")).expect("the output").trim(), "3");
+    assert_eq!(fs::read_to_string(world.pull(&count).join("n")).expect("the output").trim(), "3");
     assert_eq!(world.log_of(&world.the_run_of(plan)), "it's done\n");
 }

@@ -8,8 +8,11 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
-/// Most configurations that are looked at: one for each image and platform.
-const MOST_CONFIGURATIONS: usize = 1000;
+/// Most manifests and configurations that are looked at, one for each image and platform: indexes can list
+/// themselves in circles, and one another without end.
+const MOST_LOOKS: usize = 1000;
+/// Largest configuration: a Plan of a larger one could not be read again.
+const CONFIGURATION_LIMIT: u64 = 1 << 20;
 /// Deepest nesting of indexes.
 const DEEPEST: usize = 3;
 /// Where a layout keeps the names of an image, the whole ones first.
@@ -115,7 +118,7 @@ impl Config {
 /// write them.
 fn find(files: &Files, origin: &str) -> Result<Vec<Found>, ImageError> {
     let unreadable = |cause: String| ImageError::Source { origin: origin.to_owned(), cause };
-    let mut finder = Finder { files, origin, found: Vec::new() };
+    let mut finder = Finder { files, origin, looks: 0, found: Vec::new() };
     if let Some(list) = files.get("manifest.json") {
         let list = list.read(DOCUMENT_LIMIT).map_err(unreadable)?;
         let list: Vec<Saved> = serde_json::from_slice(&list).map_err(|error| unreadable(error.to_string()))?;
@@ -146,6 +149,7 @@ fn find(files: &Files, origin: &str) -> Result<Vec<Found>, ImageError> {
 struct Finder<'a> {
     files: &'a Files,
     origin: &'a str,
+    looks: usize,
     found: Vec<Found>,
 }
 
@@ -154,10 +158,16 @@ impl Finder<'_> {
         ImageError::Damaged { origin: self.origin.to_owned(), cause: cause.into() }
     }
 
-    fn add(&mut self, names: Vec<String>, ids: BTreeSet<String>, config: &[u8]) -> Result<(), ImageError> {
-        if self.found.len() >= MOST_CONFIGURATIONS {
-            return Err(self.damaged(format!("it holds more than {MOST_CONFIGURATIONS} images")));
+    /// Counts a look at something.
+    fn look(&mut self) -> Result<(), ImageError> {
+        self.looks += 1;
+        if self.looks > MOST_LOOKS {
+            return Err(self.damaged(format!("it holds more than {MOST_LOOKS} images")));
         }
+        Ok(())
+    }
+
+    fn add(&mut self, names: Vec<String>, ids: BTreeSet<String>, config: &[u8]) -> Result<(), ImageError> {
         // A list would be read as the members of an object in their order.
         if config.trim_ascii_start().first() != Some(&b'{') {
             return Err(self.damaged("a configuration is no JSON object"));
@@ -169,9 +179,10 @@ impl Finder<'_> {
     }
 
     fn saved(&mut self, saved: Saved) -> Result<(), ImageError> {
+        self.look()?;
         let part = self.files.get(&saved.config);
         let part = part.ok_or_else(|| self.damaged(format!("{} is missing", saved.config)))?;
-        let bytes = part.read(DOCUMENT_LIMIT).map_err(|cause| self.damaged(cause))?;
+        let bytes = part.read(CONFIGURATION_LIMIT).map_err(|cause| self.damaged(cause))?;
         let digest = Digest::of(&bytes);
         self.add(saved.repo_tags.unwrap_or_default(), [digest.to_string(), digest.hex()].into(), &bytes)
     }
@@ -184,6 +195,7 @@ impl Finder<'_> {
         ids: &BTreeSet<String>,
         depth: usize,
     ) -> Result<(), ImageError> {
+        self.look()?;
         if depth > DEEPEST {
             return Err(self.damaged("its indexes are nested too deeply"));
         }
@@ -196,7 +208,7 @@ impl Finder<'_> {
         }
         // An index has none; signatures and the like have one of another kind.
         if let Some(config) = manifest.configuration() {
-            let bytes = self.blob(&config.digest, DOCUMENT_LIMIT)?;
+            let bytes = self.blob(&config.digest, CONFIGURATION_LIMIT)?;
             let bytes = bytes.ok_or_else(|| self.damaged(format!("{} is missing", config.digest)))?;
             self.add(names.to_vec(), ids, &bytes)?;
         }

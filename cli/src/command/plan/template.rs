@@ -5,7 +5,7 @@ use crate::command::image::failed;
 use crate::image::{self, Place, Source};
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, note, print};
-use crate::{plan_file, plan_template};
+use crate::{plan_file, plan_template, yaml};
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
@@ -49,9 +49,14 @@ impl Template {
 
 /// Prints the file, if it is one.
 fn finish(text: &str, what: &str) -> Result<ExitCode, Failure> {
-    plan_file::parse(text).map_err(|e| {
+    let read = if text.len() as u64 > yaml::MAX_BYTES {
+        Err(format!("it would have more than {} KiB", yaml::MAX_BYTES / 1024))
+    } else {
+        plan_file::parse(text).map(drop).map_err(|e| e.to_string())
+    };
+    read.map_err(|why| {
         Failure::new(format!("cannot make {what}"))
-            .why(format!("the configuration of the image, or the environment file, does not fit into one: {e}"))
+            .why(format!("the configuration of the image, or the environment file, does not fit into one: {why}"))
             .advice("start from: knit plan template --scratch")
     })?;
     print(text)?;
