@@ -81,6 +81,26 @@ impl Choice {
     }
 }
 
+/// The order in which a list is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The last one first.
+    pub reverse: bool,
+}
+
+/// Reads `KEY` or `-KEY`, where KEY is the one thing by which the server orders such a list.
+pub fn order(key: &'static str) -> impl Fn(&str) -> Result<Order, String> + Clone + Send + Sync + 'static {
+    move |text| match text.strip_prefix('-').unwrap_or(text) {
+        given if given == key => Ok(Order { reverse: text.starts_with('-') }),
+        _ => Err(format!("this list can be sorted by {key}, or by -{key} for the opposite order")),
+    }
+}
+
+/// Reads a number of things.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a number from 1 on".to_owned())
+}
+
 /// How far lineage is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -109,6 +129,19 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Knit::command().debug_assert();
+    }
+
+    #[test]
+    fn an_order_is_the_key_with_or_without_a_minus() {
+        let order = order("time");
+        assert_eq!((order("time"), order("-time")), (Ok(Order { reverse: false }), Ok(Order { reverse: true })));
+        for text in ["", "-", "--time", "id", "TIME", "time-"] {
+            assert!(order(text).is_err(), "{text}");
+        }
+        assert_eq!(count("3"), Ok(3));
+        for text in ["0", "-1", "", "x", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
     }
 
     #[test]

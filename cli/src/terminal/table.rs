@@ -1,20 +1,153 @@
-//! Tables for a person: a header, aligned columns, no frame.
+//! Tables for a person: a header, aligned columns, no frame. They fit the terminal: text folds, ids never do,
+//! and where even that does not fit, each row becomes a few lines.
 
-use super::plain;
-use comfy_table::{ColumnConstraint, ContentArrangement};
+use super::time::Times;
+use super::{Failure, plain, stdout_has_colour, stdout_is_terminal};
+use comfy_table::{Color, ColumnConstraint, ContentArrangement, Width};
+use knit_api::time::Timestamp;
+use unicode_width::UnicodeWidthStr as _;
 
+/// Columns of a row are this far apart.
+const GAP: usize = 2;
+/// Text is not folded into less than this.
+const LEAST: usize = 8;
+/// Longest text of a cell, in characters: other forms of output have it whole.
+const LONGEST: usize = 4000;
+
+#[derive(Clone)]
 struct Column {
     name: &'static str,
     only_wide: bool,
     whole: bool,
 }
 
-/// Rows under named columns. Cells are made plain, so they may hold anything.
-#[derive(Default)]
+/// What a cell says of its row beside its text; shown as colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// All is well.
+    Good,
+    /// Something is under way.
+    Busy,
+    /// Something is to come.
+    Waiting,
+    /// Something went wrong.
+    Bad,
+    /// Of no interest any more.
+    Faint,
+}
+
+impl Tone {
+    fn colour(self) -> Option<Color> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some(Color::DarkGreen),
+            Self::Busy => Some(Color::DarkCyan),
+            Self::Waiting => Some(Color::DarkYellow),
+            Self::Bad => Some(Color::DarkRed),
+            Self::Faint => Some(Color::DarkGrey),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Text(String),
+    Time(Timestamp),
+}
+
+/// One cell of a row. It may hold anything: it is made plain before it is shown.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    content: Content,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A time, which the table shows as it fits whoever reads it.
+    pub fn time(time: Timestamp) -> Self {
+        Self { content: Content::Time(time), tone: Tone::Plain }
+    }
+
+    /// Text with a tone.
+    pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self { content: Content::Text(text.into()), tone }
+    }
+
+    fn show(&self, times: Times) -> String {
+        let text = match &self.content {
+            Content::Text(text) => text,
+            Content::Time(time) => return times.show(*time),
+        };
+        let text = match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => plain(&format!("{}…", &text[..end])).into_owned(),
+            None => plain(text).into_owned(),
+        };
+        text.replace('\t', " ")
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+}
+
+/// Rows under named columns.
+#[derive(Clone, Default)]
 pub struct Table {
     columns: Vec<Column>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
     empty: Option<String>,
+}
+
+/// Some of the columns of a table, in the order in which they were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection(Vec<usize>);
+
+/// What a table looks like to whoever reads it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// All columns, and nothing is folded.
+    pub wide: bool,
+    /// The names of the columns stand above them.
+    pub headers: bool,
+    /// These columns instead of the usual ones.
+    pub selection: Option<Selection>,
+    /// So many characters fit into a line.
+    pub width: Option<usize>,
+    /// Tones are shown.
+    pub colour: bool,
+    /// How times are shown.
+    pub times: Times,
+}
+
+impl View {
+    /// As it fits stdout.
+    pub fn of_stdout(wide: bool) -> Self {
+        let terminal = stdout_is_terminal();
+        // A terminal may not know its width.
+        let width = comfy_table::Table::new().width().map(usize::from).filter(|width| terminal && *width > 0);
+        Self {
+            wide,
+            headers: true,
+            selection: None,
+            width: width.filter(|_| !wide),
+            colour: stdout_has_colour(),
+            times: if terminal && !wide { Times::since_now() } else { Times::Full },
+        }
+    }
+}
+
+/// How the columns of a table are arranged: decided once, for all rows of a list that may come in pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Side by side, so wide.
+    Columns(Vec<usize>),
+    /// One below the other, because they do not fit side by side.
+    Records,
 }
 
 impl Table {
@@ -25,22 +158,24 @@ impl Table {
 
     /// Adds a column whose cells wrap when the terminal is narrow.
     #[must_use]
-    pub fn column(mut self, name: &'static str) -> Self {
-        self.columns.push(Column { name, only_wide: false, whole: false });
-        self
+    pub fn column(self, name: &'static str) -> Self {
+        self.with(Column { name, only_wide: false, whole: false })
     }
 
     /// Adds a column whose cells are never wrapped: ids and other things that people copy.
     #[must_use]
-    pub fn whole(mut self, name: &'static str) -> Self {
-        self.columns.push(Column { name, only_wide: false, whole: true });
-        self
+    pub fn whole(self, name: &'static str) -> Self {
+        self.with(Column { name, only_wide: false, whole: true })
     }
 
     /// Adds a column that only the wide form shows.
     #[must_use]
-    pub fn wide(mut self, name: &'static str) -> Self {
-        self.columns.push(Column { name, only_wide: true, whole: false });
+    pub fn wide(self, name: &'static str) -> Self {
+        self.with(Column { name, only_wide: true, whole: false })
+    }
+
+    fn with(mut self, column: Column) -> Self {
+        self.columns.push(column);
         self
     }
 
@@ -52,46 +187,223 @@ impl Table {
     }
 
     /// Adds a row; one cell per column, those of the wide form included.
-    pub fn row<I: IntoIterator<Item: Into<String>>>(&mut self, cells: I) {
-        let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+    pub fn row<I: IntoIterator<Item: Into<Cell>>>(&mut self, cells: I) {
+        let cells: Vec<Cell> = cells.into_iter().map(Into::into).collect();
         debug_assert_eq!(cells.len(), self.columns.len(), "one cell per column");
         self.rows.push(cells);
     }
 
-    /// The table as text with a closing newline, fitted to the terminal if there is one.
-    pub fn render(&self, wide: bool) -> String {
-        self.render_to(wide, None)
+    /// Takes the rows away, and leaves the columns.
+    pub fn clear(&mut self) {
+        self.rows.clear();
     }
 
-    fn render_to(&self, wide: bool, width: Option<u16>) -> String {
-        if let (true, Some(empty)) = (self.rows.is_empty(), &self.empty) {
-            return format!("{empty}\n");
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Finds columns by their names as people write them: `made-by` is `MADE BY`.
+    ///
+    /// # Errors
+    /// A usage failure that names the columns there are.
+    pub fn select(&self, names: &[String]) -> Result<Selection, Failure> {
+        let folded = |name: &str| name.trim().to_lowercase().replace(['-', '_'], " ");
+        let written = |name: &str| name.to_lowercase().replace(' ', "-");
+        let known: Vec<String> = self.columns.iter().map(|column| folded(column.name)).collect();
+        let find = |name: &String| {
+            let wanted = folded(name);
+            known.iter().position(|name| *name == wanted).ok_or_else(|| {
+                let all = self.columns.iter().map(|column| written(column.name)).collect::<Vec<_>>().join(",");
+                let near = crate::yaml::nearest(&wanted, &known.iter().map(String::as_str).collect::<Vec<_>>());
+                let failure = Failure::usage(format!("there is no column \"{name}\""));
+                match near {
+                    Some(near) => failure.why(format!("did you mean {}?", written(near))),
+                    None => failure,
+                }
+                .advice(format!("choose among --columns {all}"))
+            })
+        };
+        names.iter().map(find).collect::<Result<_, _>>().map(Selection)
+    }
+
+    /// The table as text with a closing newline, fitted to the terminal if there is one.
+    pub fn render(&self, wide: bool) -> String {
+        self.render_as(&View::of_stdout(wide))
+    }
+
+    /// The whole table as text with a closing newline.
+    pub fn render_as(&self, view: &View) -> String {
+        if self.is_empty() {
+            return self.nothing(view);
         }
-        let shown: Vec<usize> = (0..self.columns.len()).filter(|&at| wide || !self.columns[at].only_wide).collect();
-        let mut table = comfy_table::Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        // A wide table is asked for when nothing may be folded.
-        table.set_content_arrangement(if wide { ContentArrangement::Disabled } else { ContentArrangement::Dynamic });
-        if let Some(width) = width {
-            table.set_width(width);
+        self.page(&self.layout(view), view, true)
+    }
+
+    /// Every row with all its columns, one below the other: for a single thing.
+    pub fn describe(&self, view: &View) -> String {
+        self.page(&Layout::Records, &View { wide: true, ..view.clone() }, true)
+    }
+
+    /// What stands for a table without rows: words for a person, nothing for a program that counts lines.
+    pub fn nothing(&self, view: &View) -> String {
+        match &self.empty {
+            _ if !view.headers => String::new(),
+            Some(empty) => format!("{empty}\n"),
+            None => self.page(&self.layout(view), view, true),
         }
-        table.set_header(shown.iter().map(|&at| self.columns[at].name));
+    }
+
+    /// How the rows that are here, and those that follow them, are arranged.
+    pub fn layout(&self, view: &View) -> Layout {
+        let shown = self.shown(view);
+        let natural: Vec<usize> = shown.iter().map(|&at| self.natural(at, view)).collect();
+        let Some(width) = view.width else { return Layout::Columns(natural) };
+        let gaps = GAP * shown.len().saturating_sub(1);
+        if natural.iter().sum::<usize>() + gaps <= width {
+            return Layout::Columns(natural);
+        }
+        let folds = |place: usize| !self.columns[shown[place]].whole;
+        let fixed: usize = (0..shown.len()).filter(|&place| !folds(place)).map(|place| natural[place]).sum();
+        let least: Vec<usize> =
+            shown.iter().zip(&natural).map(|(&at, &natural)| natural.min(LEAST.max(self.heading(at, view)))).collect();
+        let needed: usize = (0..shown.len()).filter(|&place| folds(place)).map(|place| least[place]).sum();
+        match width.checked_sub(fixed + gaps) {
+            Some(room) if room >= needed => {
+                let mut widths = natural;
+                let folding: Vec<usize> = (0..shown.len()).filter(|&place| folds(place)).collect();
+                share(room, &mut widths, &least, folding);
+                Layout::Columns(widths)
+            }
+            _ => Layout::Records,
+        }
+    }
+
+    /// The rows as text; `first` when nothing stands above them yet.
+    pub fn page(&self, layout: &Layout, view: &View, first: bool) -> String {
+        match layout {
+            Layout::Columns(widths) => self.side_by_side(widths, view, first),
+            Layout::Records => self.one_below_the_other(view, first),
+        }
+    }
+
+    fn side_by_side(&self, widths: &[usize], view: &View, first: bool) -> String {
+        let shown = self.shown(view);
+        let mut table = blank();
+        if first && view.headers {
+            table.set_header(shown.iter().map(|&at| self.columns[at].name));
+        }
         for row in &self.rows {
-            table
-                .add_row(shown.iter().map(|&at| row.get(at).map_or_else(String::new, |cell| plain(cell).into_owned())));
+            table.add_row(shown.iter().map(|&at| cell(row, at, view)));
+        }
+        if view.colour {
+            table.enforce_styling().style_text_only();
         }
         for (place, &at) in shown.iter().enumerate() {
-            if let Some(column) = table.column_mut(place) {
-                column.set_padding((0, 2));
-                if self.columns[at].whole {
-                    column.set_constraint(ColumnConstraint::ContentWidth);
+            let Some(column) = table.column_mut(place) else { continue };
+            let mut width = widths[place];
+            if self.columns[at].whole || view.width.is_none() {
+                // Those of an earlier page may have been shorter.
+                width = width.max(self.natural(at, view));
+            }
+            column.set_padding((0, GAP as u16));
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(
+                (width + GAP).min(usize::from(u16::MAX)) as u16
+            )));
+        }
+        ended(&table)
+    }
+
+    /// Empty cells are left out: a name without a value says nothing.
+    fn one_below_the_other(&self, view: &View, first: bool) -> String {
+        let shown = self.shown(view);
+        let mut text = String::new();
+        for (nth, row) in self.rows.iter().enumerate() {
+            let mut table = blank();
+            for &at in &shown {
+                let value = cell(row, at, view);
+                if !value.content().is_empty() {
+                    let name = view.headers.then(|| comfy_table::Cell::new(self.columns[at].name));
+                    table.add_row(name.into_iter().chain([value]));
                 }
             }
+            if view.colour {
+                table.enforce_styling().style_text_only();
+            }
+            let names = shown.iter().map(|&at| self.columns[at].name.width()).max().unwrap_or_default();
+            if let (true, Some(column)) = (view.headers, table.column_mut(0)) {
+                column.set_constraint(ColumnConstraint::Absolute(Width::Fixed((names + GAP) as u16)));
+            }
+            for column in table.column_iter_mut() {
+                column.set_padding((0, GAP as u16));
+            }
+            if nth > 0 || !first {
+                text.push('\n');
+            }
+            text.push_str(&ended(&table));
         }
-        let mut text = table.trim_fmt();
-        text.push('\n');
         text
     }
+
+    /// The columns that are shown, by their places.
+    fn shown(&self, view: &View) -> Vec<usize> {
+        match &view.selection {
+            Some(Selection(places)) => places.clone(),
+            None => (0..self.columns.len()).filter(|&at| view.wide || !self.columns[at].only_wide).collect(),
+        }
+    }
+
+    /// How wide a column is when nothing is folded.
+    fn natural(&self, at: usize, view: &View) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(at));
+        let widest = cells.flat_map(|cell| cell.show(view.times).lines().map(str::width).max()).max();
+        widest.unwrap_or_default().max(self.heading(at, view))
+    }
+
+    fn heading(&self, at: usize, view: &View) -> usize {
+        if view.headers { self.columns[at].name.width() } else { 0 }
+    }
+}
+
+/// Shares the room among the columns that fold: whoever needs less than an equal share gets what it needs.
+fn share(mut room: usize, widths: &mut [usize], least: &[usize], mut folding: Vec<usize>) {
+    while !folding.is_empty() {
+        let equal = room / folding.len();
+        let settled = |place: &usize| widths[*place] <= equal || least[*place] > equal;
+        let Some(at) = folding.iter().position(settled) else { break };
+        let place = folding.remove(at);
+        widths[place] = if widths[place] <= equal { widths[place] } else { least[place] };
+        room = room.saturating_sub(widths[place]);
+    }
+    let mut left = folding.len();
+    for place in folding {
+        widths[place] = room / left;
+        room -= room / left;
+        left -= 1;
+    }
+}
+
+fn cell(row: &[Cell], at: usize, view: &View) -> comfy_table::Cell {
+    let Some(cell) = row.get(at) else { return comfy_table::Cell::new("") };
+    let shown = comfy_table::Cell::new(cell.show(view.times));
+    match cell.tone.colour() {
+        Some(colour) if view.colour => shown.fg(colour),
+        _ => shown,
+    }
+}
+
+fn blank() -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    // Widths and colours are decided here.
+    table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
+    table
+}
+
+fn ended(table: &comfy_table::Table) -> String {
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
 }
 
 #[cfg(test)]
@@ -105,9 +417,45 @@ mod tests {
         table
     }
 
+    fn view(width: usize) -> View {
+        let now = Timestamp::parse_strict("2025-02-03T04:05:06Z").unwrap();
+        View {
+            wide: false,
+            headers: true,
+            selection: None,
+            width: Some(width),
+            colour: false,
+            times: Times::Since(now),
+        }
+    }
+
+    fn runs() -> Table {
+        let mut table =
+            Table::new().whole("ID").whole("STATUS").column("PLAN").whole("SINCE").column("RESULT").wide("PLAN ID");
+        let ids = ["0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab", "77aa2d3e-aaaa-4bbb-8ccc-0123456789ab"];
+        let times = ["2025-02-03T04:02:00Z", "2025-02-01T04:02:00Z"].map(|text| Timestamp::parse_strict(text).unwrap());
+        table.row([
+            Cell::from(ids[0]),
+            Cell::toned("running", Tone::Busy),
+            "train:v1".into(),
+            Cell::time(times[0]),
+            "".into(),
+            "p1".into(),
+        ]);
+        table.row([
+            Cell::from(ids[1]),
+            Cell::toned("failed", Tone::Bad),
+            "検証/評価:v2".into(),
+            Cell::time(times[1]),
+            "exit code 137: the worker was killed, out of memory 🙈".into(),
+            "p2".into(),
+        ]);
+        table
+    }
+
     #[test]
     fn columns_are_aligned_and_rows_may_have_several_lines() {
-        assert_eq!(sample().render(false), "ID      TAGS\na1      x:y\n        name:z\nb22222  q\n");
+        assert_eq!(sample().render_as(&view(200)), "ID      TAGS\na1      x:y\n        name:z\nb22222  q\n");
     }
 
     #[test]
@@ -118,16 +466,106 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_folds_text_but_never_an_id() {
-        let mut table = Table::new().whole("ID").column("TEXT");
-        table.row(["0123456789", "one two three four"]);
-        let text = table.render_to(false, Some(24));
-        assert!(text.contains("0123456789"), "{text}");
-        assert!(text.lines().all(|line| line.len() <= 24), "{text}");
+    fn a_table_fits_into_any_terminal() {
+        assert_eq!(
+            runs().render_as(&view(200)),
+            "\
+ID                                    STATUS   PLAN          SINCE   RESULT
+0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab  running  train:v1      3m ago
+77aa2d3e-aaaa-4bbb-8ccc-0123456789ab  failed   検証/評価:v2  2d ago  exit code 137: the worker was killed, out of memory 🙈
+"
+        );
+        assert_eq!(
+            runs().render_as(&view(80)),
+            "\
+ID                                    STATUS   PLAN         SINCE   RESULT
+0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab  running  train:v1     3m ago
+77aa2d3e-aaaa-4bbb-8ccc-0123456789ab  failed   検証/評価:v  2d ago  exit code
+                                               2                    137: the
+                                                                    worker was
+                                                                    killed, out
+                                                                    of memory 🙈
+"
+        );
+        assert_eq!(
+            runs().render_as(&view(40)),
+            "\
+ID      0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab
+STATUS  running
+PLAN    train:v1
+SINCE   3m ago
+
+ID      77aa2d3e-aaaa-4bbb-8ccc-0123456789ab
+STATUS  failed
+PLAN    検証/評価:v2
+SINCE   2d ago
+RESULT  exit code 137: the worker was killed, out of memory 🙈
+"
+        );
     }
 
     #[test]
-    fn an_empty_table_says_so() {
-        assert_eq!(Table::new().column("ID").when_empty("No Data.").render(false), "No Data.\n");
+    fn no_line_is_longer_than_the_terminal_and_no_id_is_folded() {
+        for width in 65..200 {
+            let text = runs().render_as(&view(width));
+            assert!(text.lines().all(|line| line.width() <= width), "{width}:\n{text}");
+            assert!(text.contains("77aa2d3e-aaaa-4bbb-8ccc-0123456789ab"), "{width}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn columns_are_chosen_by_name_however_it_is_written() {
+        let table = runs();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let selection = table.select(&names(&["plan-id", "Status", "PLAN ID", "plan_id"])).unwrap();
+        let view = View { selection: Some(selection), headers: false, ..view(80) };
+        assert_eq!(table.render_as(&view), "p1  running  p1  p1\np2  failed   p2  p2\n");
+        let failure = table.select(&names(&["statsu"])).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "there is no column \"statsu\": did you mean status?\n  try: choose among --columns id,status,plan,since,result,plan-id"
+        );
+        let failure = table.select(&names(&["colour"])).unwrap_err().to_string();
+        assert!(failure.starts_with("there is no column \"colour\"\n  try: choose among"), "{failure}");
+    }
+
+    #[test]
+    fn later_pages_keep_the_widths_of_the_first() {
+        let mut table = Table::new().whole("ID").column("TEXT").whole("N");
+        table.row(["a", "some words that fill a line", "1"]);
+        let view = view(24);
+        let layout = table.layout(&view);
+        let first = table.page(&layout, &view, true);
+        assert_eq!(first, "ID  TEXT               N\na   some words that    1\n    fill a line\n");
+        table.clear();
+        table.row(["b", "more words that are here", "2"]);
+        assert_eq!(table.page(&layout, &view, false), "b   more words that    2\n    are here\n");
+        table.clear();
+        table.row(["long-id", "x", "3"]);
+        assert_eq!(table.page(&layout, &view, false), "long-id  x                  3\n");
+    }
+
+    #[test]
+    fn an_empty_table_says_so_to_a_person_alone() {
+        let table = Table::new().column("ID").when_empty("No Data.");
+        assert_eq!(table.render_as(&view(80)), "No Data.\n");
+        assert_eq!(table.render_as(&View { headers: false, ..view(80) }), "");
+    }
+
+    #[test]
+    fn a_single_thing_is_told_line_by_line_without_what_is_empty() {
+        let mut table = Table::new().whole("ID").column("TAGS").wide("RUN ID").column("REASON");
+        table.row(["d1", "a:b\nc:d", "r1", ""]);
+        assert_eq!(table.describe(&view(30)), "ID      d1\nTAGS    a:b\n        c:d\nRUN ID  r1\n");
+    }
+
+    #[test]
+    fn a_cell_has_a_longest_text() {
+        let mut table = Table::new().column("TEXT");
+        table.row(["x".repeat(1_000_000)]);
+        assert_eq!(
+            table.render_as(&View { width: None, ..view(80) }).lines().nth(1).map(str::width),
+            Some(LONGEST + 1)
+        );
     }
 }

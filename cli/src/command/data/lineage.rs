@@ -6,6 +6,7 @@ use crate::lineage::{Graph, dot, json, svg, tree};
 use crate::project::Project;
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, print, print_json, stdout_is_terminal};
+use knit_api::candidate::Kind;
 use knit_api::client::ClientError;
 use knit_api::id::DataId;
 
@@ -50,11 +51,10 @@ impl Lineage {
         let server = project.server()?;
         let what = format!("cannot draw the lineage of {}", self.id);
         let failed = |e: &ClientError| server.failed(&what, e);
-        let start = server.client.data(&self.id).await.map_err(|e| failed(&e))?.ok_or_else(|| {
-            Failure::new(&what)
-                .why("there is no such Data")
-                .advice("find it by its tags: knit data find -t KEY:VALUE")
-                .exit(ExitCode::NotFound)
+        let ask = async |id: &DataId| server.client.data(id).await?.ok_or(ClientError::Missing(Kind::Data));
+        let start = server.by_id(&self.id, ask).await.map_err(|error| match error {
+            ClientError::Missing(_) => failed(&error).advice("find it by its tags: knit data find -t KEY:VALUE"),
+            _ => failed(&error),
         })?;
         let neither = self.upstream.is_none() && self.downstream.is_none();
         let progress = Progress::waiting(&format!("following {}", self.id));

@@ -1,7 +1,7 @@
 //! `knit data tag`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
 
@@ -21,7 +21,7 @@ pub struct Change {
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Change {
@@ -30,13 +30,13 @@ impl Change {
         let user = |tags: Vec<Tag>| tags.into_iter().map(UserTag).collect();
         let change = TagChange { add: user(self.add), remove: user(self.remove), remove_key: self.remove_key };
         change.check().map_err(|e| Failure::usage(format!("cannot change the tags of {}", self.id)).why(e))?;
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let data = server
-            .client
-            .change_tags(&self.id, &change)
+            .by_id(&self.id, async |id| server.client.change_tags(id, &change).await)
             .await
             .map_err(|e| server.failed(format!("cannot change the tags of {}", self.id), &e))?;
-        super::print(&data, self.output.format)?;
+        super::print(&data, look)?;
         Ok(ExitCode::Ok)
     }
 }

@@ -1,7 +1,7 @@
 //! `knit plan active`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
 /// Let a Plan make new Runs (yes), or stop it from doing so (no).
@@ -14,7 +14,7 @@ pub struct Active {
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 fn mode(text: &str) -> Result<bool, String> {
@@ -28,14 +28,14 @@ fn mode(text: &str) -> Result<bool, String> {
 impl Active {
     /// Sets it, and prints the Plan.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let verb = if self.mode { "activate" } else { "deactivate" };
         let plan = server
-            .client
-            .set_plan_active(&self.id, self.mode)
+            .by_id(&self.id, async |id| server.client.set_plan_active(id, self.mode).await)
             .await
             .map_err(|e| server.failed(format!("cannot {verb} the Plan {}", self.id), &e))?;
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, look)?;
         Ok(ExitCode::Ok)
     }
 }

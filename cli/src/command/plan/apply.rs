@@ -1,7 +1,7 @@
 //! `knit plan apply`.
 
 use crate::project::{Project, Server};
-use crate::terminal::{ExitCode, Failure, Output, note};
+use crate::terminal::{ExitCode, Failure, TableOutput, note};
 use crate::{args, plan_file, yaml};
 use knit_api::client::{ClientError, PlanQuery};
 use knit_api::image::ImageQuery;
@@ -21,13 +21,14 @@ pub struct Apply {
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Apply {
     /// Reads the file strictly, registers it, and prints the Plan. Of an equal Plan that is there
     /// already, that Plan is printed.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let name = if self.file.as_os_str() == "-" { "stdin".to_owned() } else { self.file.display().to_string() };
         let text =
             yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
@@ -35,7 +36,7 @@ impl Apply {
         let server = project.server()?;
         let error = match server.client.register_plan(&spec).await {
             Ok(plan) => {
-                super::print(&plan, self.output.format)?;
+                super::print(&plan, &look)?;
                 return Ok(ExitCode::Ok);
             }
             Err(error) => error,
@@ -43,7 +44,7 @@ impl Apply {
         let Some(plan) = equal_plan(&server, &spec, &error).await? else {
             return Err(server.failed(format!("cannot register the Plan of {name}"), &error));
         };
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, &look)?;
         if self.if_absent {
             note(&format!("an equal Plan is there already: {}", plan.summary.id));
             return Ok(ExitCode::Ok);

@@ -1,10 +1,12 @@
 //! `knit plan find`.
 
-use crate::args::{Choice, yes_no_both};
+use crate::args::{Choice, Order, count, order, yes_no_both};
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongOutput, Show, other_than_a_format};
-use knit_api::client::PlanQuery;
+use crate::terminal::{ExitCode, Failure, LongTableOutput, Pages, other_than_a_format};
+use futures_util::TryStreamExt as _;
+use knit_api::client::{Listing, PlanQuery};
 use knit_api::image::ImageQuery;
+use knit_api::plan::Plan;
 use knit_api::tag::Tag;
 
 /// List Plans; all conditions must hold.
@@ -23,7 +25,13 @@ pub struct Find {
     #[arg(short, long = "out-tag", value_name = "KEY:VALUE", value_parser = other_than_a_format::<Tag>, allow_hyphen_values = true)]
     out_tags: Vec<Tag>,
     #[command(flatten)]
-    output: LongOutput,
+    output: LongTableOutput,
+    /// Order of the list: id or -id
+    #[arg(long, value_name = "id|-id", value_parser = order("id"), allow_hyphen_values = true)]
+    sort: Option<Order>,
+    /// Print no more than this many
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    limit: Option<usize>,
 }
 
 fn image(text: &str) -> Result<ImageQuery, String> {
@@ -31,8 +39,9 @@ fn image(text: &str) -> Result<ImageQuery, String> {
 }
 
 impl Find {
-    /// Asks, and prints a list, which may be empty.
+    /// Asks, and prints a list as it comes, which may be empty.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let query = PlanQuery {
             active: self.active.wanted(),
@@ -40,13 +49,10 @@ impl Find {
             in_tags: self.in_tags,
             out_tags: self.out_tags,
         };
-        let found = server.client.find_plans(&query).await.map_err(|e| server.failed("cannot find Plans", &e))?;
-        Show {
-            value: &found,
-            table: &|| super::table(&found.iter().collect::<Vec<_>>()),
-            names: &|| found.iter().map(|plan| plan.summary.id.to_string()).collect(),
-        }
-        .print(self.output.format)?;
+        let listing = Listing { reverse: self.sort.unwrap_or_default().reverse, limit: self.limit };
+        let pages = server.client.list_plans(query, listing).map_err(|e| server.failed("cannot find Plans", &e));
+        let name = |plan: &Plan| plan.summary.id.to_string();
+        Pages { table: super::columns(), row: super::row, name, limit: self.limit }.print(&look, pages).await?;
         Ok(ExitCode::Ok)
     }
 }

@@ -1,10 +1,12 @@
 //! `knit run find`.
 
+use crate::args::{Order, count, order};
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongOutput, Show, other_than_a_format};
-use knit_api::client::RunQuery;
+use crate::terminal::{ExitCode, Failure, LongTableOutput, Pages, other_than_a_format};
+use futures_util::TryStreamExt as _;
+use knit_api::client::{ClientError, Listing, RunQuery};
 use knit_api::id::{DataId, PlanId};
-use knit_api::run::RunStatus;
+use knit_api::run::{Run, RunStatus};
 use knit_api::time::{Duration, Timestamp};
 
 /// List Runs in the order of their last change. A flag that stands several times asks for any of its
@@ -30,7 +32,13 @@ pub struct Find {
     #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     #[command(flatten)]
-    output: LongOutput,
+    output: LongTableOutput,
+    /// Order of the list: updated (last changed last) or -updated (last changed first)
+    #[arg(long, value_name = "updated|-updated", value_parser = order("updated"), allow_hyphen_values = true)]
+    sort: Option<Order>,
+    /// Print no more than this many
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
+    limit: Option<usize>,
 }
 
 /// Deleted Runs cannot be asked for.
@@ -43,24 +51,23 @@ fn status(text: &str) -> Result<RunStatus, String> {
 }
 
 impl Find {
-    /// Asks, and prints a list, which may be empty.
+    /// Asks, and prints a list as it comes, which may be empty.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
+        let failed = |e: ClientError| server.failed("cannot find Runs", &e);
         let query = RunQuery {
-            plans: self.plans,
-            inputs: self.inputs,
-            outputs: self.outputs,
+            plans: server.whole_ids(self.plans).await.map_err(failed)?,
+            inputs: server.whole_ids(self.inputs).await.map_err(failed)?,
+            outputs: server.whole_ids(self.outputs).await.map_err(failed)?,
             statuses: self.statuses,
             since: self.since,
             duration: self.duration,
         };
-        let found = server.client.find_runs(&query).await.map_err(|e| server.failed("cannot find Runs", &e))?;
-        Show {
-            value: &found,
-            table: &|| super::table(&found.iter().collect::<Vec<_>>()),
-            names: &|| found.iter().map(|run| run.summary.id.to_string()).collect(),
-        }
-        .print(self.output.format)?;
+        let listing = Listing { reverse: self.sort.unwrap_or_default().reverse, limit: self.limit };
+        let pages = server.client.list_runs(query, listing).map_err(failed);
+        let name = |run: &Run| run.summary.id.to_string();
+        Pages { table: super::columns(), row: super::row, name, limit: self.limit }.print(&look, pages).await?;
         Ok(ExitCode::Ok)
     }
 }

@@ -16,12 +16,11 @@ impl Retry {
     /// Asks for it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
-        server
-            .client
-            .retry_run(&self.id)
+        let id = server
+            .by_id(&self.id, async |id| server.client.retry_run(id).await.map(|()| id.clone()))
             .await
             .map_err(|e| server.failed(format!("cannot retry the Run {}", self.id), &e))?;
-        note(&format!("the Run {} will be executed again", self.id));
+        note(&format!("the Run {id} will be executed again"));
         Ok(ExitCode::Ok)
     }
 }

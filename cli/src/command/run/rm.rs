@@ -17,12 +17,11 @@ impl Rm {
     /// Asks for it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
-        server
-            .client
-            .remove_run(&self.id)
+        let id = server
+            .by_id(&self.id, async |id| server.client.remove_run(id).await.map(|()| id.clone()))
             .await
             .map_err(|e| server.failed(format!("cannot delete the Run {}", self.id), &e))?;
-        note(&format!("deleted the Run {}", self.id));
+        note(&format!("deleted the Run {id}"));
         Ok(ExitCode::Ok)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::RunId;
 
 /// Stop a Run, and keep what it has made so far as its result; with --fail, let it fail.
@@ -16,19 +16,19 @@ pub struct Stop {
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Stop {
     /// Asks for it, and prints the Run as it is then.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let run = server
-            .client
-            .stop_run(&self.id, self.fail)
+            .by_id(&self.id, async |id| server.client.stop_run(id, self.fail).await)
             .await
             .map_err(|e| server.failed(format!("cannot stop the Run {}", self.id), &e))?;
-        super::print(&run, self.output.format)?;
+        super::print(&run, look)?;
         Ok(ExitCode::Ok)
     }
 }
