@@ -19,6 +19,7 @@ struct Column {
     name: &'static str,
     only_wide: bool,
     whole: bool,
+    spare: bool,
 }
 
 /// What a cell says of its row beside its text; shown as colour.
@@ -144,8 +145,8 @@ impl View {
 /// How the columns of a table are arranged: decided once, for all rows of a list that may come in pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Side by side, so wide.
-    Columns(Vec<usize>),
+    /// Side by side: the place of each, and how wide it is.
+    Columns(Vec<(usize, usize)>),
     /// One below the other, because they do not fit side by side.
     Records,
 }
@@ -159,19 +160,25 @@ impl Table {
     /// Adds a column whose cells wrap when the terminal is narrow.
     #[must_use]
     pub fn column(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: false, whole: false })
+        self.with(Column { name, only_wide: false, whole: false, spare: false })
     }
 
     /// Adds a column whose cells are never wrapped: ids and other things that people copy.
     #[must_use]
     pub fn whole(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: false, whole: true })
+        self.with(Column { name, only_wide: false, whole: true, spare: false })
     }
 
     /// Adds a column that only the wide form shows.
     #[must_use]
     pub fn wide(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: true, whole: false })
+        self.with(Column { name, only_wide: true, whole: false, spare: false })
+    }
+
+    /// Adds a column that is left out where not all columns fit side by side.
+    #[must_use]
+    pub fn spare(self, name: &'static str) -> Self {
+        self.with(Column { name, only_wide: false, whole: false, spare: true })
     }
 
     fn with(mut self, column: Column) -> Self {
@@ -256,52 +263,54 @@ impl Table {
 
     /// How the rows that are here, and those that follow them, are arranged.
     pub fn layout(&self, view: &View) -> Layout {
-        let shown = self.shown(view);
-        let natural: Vec<usize> = shown.iter().map(|&at| self.natural(at, view)).collect();
-        let Some(width) = view.width else { return Layout::Columns(natural) };
-        let gaps = GAP * shown.len().saturating_sub(1);
-        if natural.iter().sum::<usize>() + gaps <= width {
-            return Layout::Columns(natural);
+        let mut shown: Vec<(usize, usize)> =
+            self.shown(view).into_iter().map(|at| (at, self.natural(at, view))).collect();
+        let Some(width) = view.width else { return Layout::Columns(shown) };
+        let whole_width = |shown: &[(usize, usize)]| {
+            shown.iter().map(|(_, width)| width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
+        };
+        if whole_width(&shown) > width && view.selection.is_none() {
+            shown.retain(|(at, _)| !self.columns[*at].spare);
         }
-        let folds = |place: usize| !self.columns[shown[place]].whole;
-        let fixed: usize = (0..shown.len()).filter(|&place| !folds(place)).map(|place| natural[place]).sum();
-        let least: Vec<usize> =
-            shown.iter().zip(&natural).map(|(&at, &natural)| natural.min(LEAST.max(self.heading(at, view)))).collect();
-        let needed: usize = (0..shown.len()).filter(|&place| folds(place)).map(|place| least[place]).sum();
-        match width.checked_sub(fixed + gaps) {
-            Some(room) if room >= needed => {
-                let mut widths = natural;
-                let folding: Vec<usize> = (0..shown.len()).filter(|&place| folds(place)).collect();
-                share(room, &mut widths, &least, folding);
-                Layout::Columns(widths)
+        if whole_width(&shown) <= width {
+            return Layout::Columns(shown);
+        }
+        let folding: Vec<usize> = (0..shown.len()).filter(|&place| !self.columns[shown[place].0].whole).collect();
+        let least = |(at, natural): (usize, usize)| natural.min(LEAST.max(self.heading(at, view)));
+        let widths = folding.iter().map(|&place| (shown[place].1, least(shown[place]))).collect::<Vec<_>>();
+        let fixed = whole_width(&shown) - widths.iter().map(|(natural, _)| natural).sum::<usize>();
+        match width.checked_sub(fixed).and_then(|room| share(room, &widths)) {
+            Some(shares) => {
+                for (place, share) in folding.into_iter().zip(shares) {
+                    shown[place].1 = share;
+                }
+                Layout::Columns(shown)
             }
-            _ => Layout::Records,
+            None => Layout::Records,
         }
     }
 
     /// The rows as text; `first` when nothing stands above them yet.
     pub fn page(&self, layout: &Layout, view: &View, first: bool) -> String {
         match layout {
-            Layout::Columns(widths) => self.side_by_side(widths, view, first),
+            Layout::Columns(shown) => self.side_by_side(shown, view, first),
             Layout::Records => self.one_below_the_other(view, first),
         }
     }
 
-    fn side_by_side(&self, widths: &[usize], view: &View, first: bool) -> String {
-        let shown = self.shown(view);
+    fn side_by_side(&self, shown: &[(usize, usize)], view: &View, first: bool) -> String {
         let mut table = blank();
         if first && view.headers {
-            table.set_header(shown.iter().map(|&at| self.columns[at].name));
+            table.set_header(shown.iter().map(|(at, _)| self.columns[*at].name));
         }
         for row in &self.rows {
-            table.add_row(shown.iter().map(|&at| cell(row, at, view)));
+            table.add_row(shown.iter().map(|(at, _)| cell(row, *at, view)));
         }
         if view.colour {
             table.enforce_styling().style_text_only();
         }
-        for (place, &at) in shown.iter().enumerate() {
+        for (place, &(at, mut width)) in shown.iter().enumerate() {
             let Some(column) = table.column_mut(place) else { continue };
-            let mut width = widths[place];
             if self.columns[at].whole || view.width.is_none() {
                 // Those of an earlier page may have been shorter.
                 width = width.max(self.natural(at, view));
@@ -365,22 +374,23 @@ impl Table {
     }
 }
 
-/// Shares the room among the columns that fold: whoever needs less than an equal share gets what it needs.
-fn share(mut room: usize, widths: &mut [usize], least: &[usize], mut folding: Vec<usize>) {
-    while !folding.is_empty() {
-        let equal = room / folding.len();
-        let settled = |place: &usize| widths[*place] <= equal || least[*place] > equal;
-        let Some(at) = folding.iter().position(settled) else { break };
-        let place = folding.remove(at);
-        widths[place] = if widths[place] <= equal { widths[place] } else { least[place] };
-        room = room.saturating_sub(widths[place]);
+/// Shares the room among columns, each with what it needs and what is the least for it: whoever needs less than an
+/// equal share gets what it needs. `None` when there is not even room for the least.
+fn share(mut room: usize, wanted: &[(usize, usize)]) -> Option<Vec<usize>> {
+    if wanted.iter().map(|(_, least)| least).sum::<usize>() > room {
+        return None;
     }
-    let mut left = folding.len();
-    for place in folding {
-        widths[place] = room / left;
-        room -= room / left;
-        left -= 1;
+    let mut shares = vec![0; wanted.len()];
+    let mut open: Vec<usize> = (0..wanted.len()).collect();
+    while !open.is_empty() {
+        let equal = room / open.len();
+        let settled = open.iter().position(|&one| wanted[one].0 <= equal || wanted[one].1 > equal);
+        let one = open.remove(settled.unwrap_or_default());
+        let (natural, least) = wanted[one];
+        shares[one] = natural.min(equal.max(least));
+        room = room.saturating_sub(shares[one]);
     }
+    Some(shares)
 }
 
 fn cell(row: &[Cell], at: usize, view: &View) -> comfy_table::Cell {
@@ -511,6 +521,25 @@ RESULT  exit code 137: the worker was killed, out of memory 🙈
             assert!(text.lines().all(|line| line.width() <= width), "{width}:\n{text}");
             assert!(text.contains("77aa2d3e-aaaa-4bbb-8ccc-0123456789ab"), "{width}:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_spare_column_is_there_where_all_fit_and_where_it_is_asked_for() {
+        let mut table = Table::new().whole("ID").column("TAGS").spare("MADE BY").whole("N");
+        table.row(["d1", "project:digits", "knit#uploaded", "1"]);
+        assert_eq!(table.render_as(&view(36)).lines().next(), Some("ID  TAGS            MADE BY        N"));
+        assert_eq!(table.render_as(&view(35)), "ID  TAGS            N\nd1  project:digits  1\n");
+        let selection = table.select(&["made-by".to_owned(), "tags".to_owned()]).unwrap();
+        let chosen = table.render_as(&View { selection: Some(selection), ..view(20) });
+        assert_eq!(chosen, "MADE BY    TAGS\nknit#uplo  project:d\naded       igits\n");
+    }
+
+    #[test]
+    fn room_is_shared_without_loss_and_nobody_gets_less_than_its_least() {
+        assert_eq!(share(30, &[(5, 5), (40, 8), (40, 8)]), Some(vec![5, 12, 13]));
+        assert_eq!(share(30, &[(40, 14), (40, 8), (9, 8)]), Some(vec![14, 8, 8]));
+        assert_eq!(share(21, &[(40, 14), (40, 8)]), None);
+        assert_eq!(share(0, &[]), Some(vec![]));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn columns() -> Table {
         .whole("ID")
         .column("TAGS")
         .whole("STATE")
-        .column("MADE BY")
+        .spare("MADE BY")
         .whole("TIME")
         .wide("RUN")
         .wide("USED BY")
