@@ -11,17 +11,29 @@ use knit_api::time::{Duration, Timestamp};
 
 /// List Data by tags and time, oldest first.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+TIME may be short: 2025-02-03, \"2025-02-03 04:05\"; without an offset it is the time of this machine.
+
+Examples:
+  # The five newest Data with two tags
+  knit data find -t project:digits -t type:model --sort=-time --limit 5
+
+  # What failed since yesterday, as a table with columns of your choice
+  knit data find --transient yes --since 2025-02-03 --columns id,state,tags
+
+  # Ids alone, for a script
+  knit data find -t project:digits -o name")]
 pub struct Find {
-    /// Find Data with this tag; repeat it to ask for several. knit#id and knit#timestamp work too
+    /// With this tag; repeat it to ask for several. knit#id and knit#timestamp work too
     #[arg(short, long = "tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
     tags: Vec<Tag>,
-    /// Find Data that is still being made or has failed (yes), that is ready (no), or both
+    /// yes: still being made, or failed; no: ready for use
     #[arg(long, value_name = "both|yes|no", default_value = "both", hide_default_value = true, value_parser = yes_no_both, allow_hyphen_values = true)]
     transient: Choice,
-    /// Find Data from this time on: RFC 3339, or less (2025-02-03, "2025-02-03 04:05")
+    /// From this time on
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_loose, allow_hyphen_values = true)]
     since: Option<Timestamp>,
-    /// Find Data from before --since plus this (90s, 1h30m)
+    /// And before --since plus this (90s, 1h30m)
     #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     #[command(flatten)]

@@ -12,23 +12,30 @@ use knit_api::id::DataId;
 
 /// Draw what a Data was made from, and what was made from it. Without -u and -d, both.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Where does this model come from?
+  knit data lineage -u 0b1c2d3e
+
+  # Everything that was made from this dataset, as a picture
+  knit data lineage -d -n all -o svg 0b1c2d3e > lineage.svg")]
 pub struct Lineage {
-    /// What it was made from
+    /// Follow what it was made from
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     upstream: Option<bool>,
-    /// What was made from it
+    /// Follow what was made from it
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     downstream: Option<bool>,
     /// How many steps from Data to Data are followed: a number, or all
     #[arg(short, long = "numbers", value_name = "N|all", default_value = "3", allow_hyphen_values = true)]
     numbers: Depth,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
-    /// How to draw it [default: tree on a terminal, dot otherwise]
-    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    /// How to draw it: tree, dot (for Graphviz), svg or json [default: tree on a terminal, dot elsewhere]
+    #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true)]
     output: Option<Form>,
 }
 

@@ -15,6 +15,9 @@ use knit_api::time::Timestamp;
 
 /// The commands about Data.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Data is a folder with tags (KEY:VALUE). Its content never changes; its tags may. Plans choose what they read \
+by tags. Where a DATA_ID is asked for, its beginning does.")]
 pub enum Command {
     /// Register folders or files as Data
     Push(push::Push),

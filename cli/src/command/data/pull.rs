@@ -47,6 +47,16 @@ impl Archive {
 
 /// Fetch a Data, as the archive DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Fetch the files into ./result/DATA_ID
+  knit data pull -x 0b1c2d3e ./result
+
+  # Fetch an archive that can be pushed elsewhere without loss
+  knit data pull --format tar.zst 0b1c2d3e
+
+  # Look at what is in it without keeping it
+  knit data pull 0b1c2d3e - | tar tz")]
 pub struct Pull {
     /// Fetch the files themselves instead of an archive
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -59,7 +69,7 @@ pub struct Pull {
     /// The form of the archive: tar.gz as v1.6.1 makes it, or the whole folder with its modes, links and digest
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Archive::TarGz, conflicts_with = "extract")]
     format: Archive,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// The folder to put it in, made if need be; - writes the archive to stdout

@@ -11,14 +11,22 @@ use knit_api::tag::Tag;
 use std::path::{Path, PathBuf};
 
 /// Register each SOURCE as one Data: a folder with all that is in it, or a single file.
-///
-/// The tags of the environment file (knitenv) are added to those given here.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The tags of the environment file (knitenv) are added to those given here. One SOURCE that cannot be pushed does \
+not keep the others from it.
+
+Examples:
+  # Register a folder with two tags
+  knit data push -t project:digits -t type:dataset ./dataset
+
+  # Register each folder with its own name as a tag, and print the ids alone
+  knit data push -n -t project:digits -o name ./train ./test")]
 pub struct Push {
     /// Give the Data this tag; repeat it for several
     #[arg(short, long = "tag", value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
     tags: Vec<Tag>,
-    /// Give each Data the tag `name:LAST-PART-OF-SOURCE`
+    /// Give each Data the tag name:LAST-PART-OF-SOURCE, as in name:train for ./train
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     name: bool,

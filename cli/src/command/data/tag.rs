@@ -7,17 +7,27 @@ use knit_api::tag::{Tag, TagChange, UserTag};
 
 /// Add and remove tags of a Data: first removals, then additions.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Mark a model as the one in use
+  knit data tag --add stage:production 0b1c2d3e
+
+  # Give a tag another value
+  knit data tag --remove stage:trial --add stage:production 0b1c2d3e
+
+  # Remove all tags with a key
+  knit data tag --remove-key stage 0b1c2d3e")]
 pub struct Change {
-    /// Add this tag; it may be there already
+    /// Add this tag; repeat it for several. It may be there already
     #[arg(long, value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
     add: Vec<Tag>,
-    /// Remove this tag; it need not be there
+    /// Remove this tag; repeat it for several. It need not be there
     #[arg(long, value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
     remove: Vec<Tag>,
     /// Remove all tags with this key
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     remove_key: Vec<String>,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     #[command(flatten)]

@@ -8,6 +8,10 @@ use serde::Serialize;
 
 /// List the images in the registry of the server.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Names alone
+  knit image ls -o name")]
 pub struct Ls {
     #[command(flatten)]
     output: TableOutput,

@@ -6,11 +6,18 @@ use knit_api::id::PlanId;
 
 /// Let a Plan make new Runs (yes), or stop it from doing so (no).
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Runs that are under way go on. Those that wait, and those for Data that come meanwhile, are parked (deactivated) \
+until the Plan is active again.
+
+Examples:
+  # No new Runs for now
+  knit plan active no 0b1c2d3e")]
 pub struct Active {
-    /// yes or no
+    /// Whether it makes new Runs
     #[arg(value_name = "yes|no", value_parser = mode, action = clap::ArgAction::Set)]
     mode: bool,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

@@ -12,11 +12,31 @@ use std::path::PathBuf;
 /// Register the Plan that a file describes. From then on Knit makes a Run of every new combination of
 /// Data that fits its inputs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A Plan file:
+  image: train:v1
+  args: [\"--dataset\", \"/in/dataset\", \"--model\", \"/out/model\"]
+  inputs:
+    - path: /in/dataset
+      tags: [\"project:digits\", \"type:dataset\"]
+  outputs:
+    - path: /out/model
+      tags: [\"project:digits\", \"type:model\"]
+  log:
+    tags: [\"project:digits\", \"type:log\"]
+
+Examples:
+  # Register it, and wait for its Runs
+  knit plan apply train.yaml
+  knit run wait --plan PLAN_ID
+
+  # In a script that may be repeated
+  knit plan apply --if-absent -o name train.yaml")]
 pub struct Apply {
     /// The file, in YAML; - reads stdin
     #[arg(value_name = "PLAN_FILE")]
     file: PathBuf,
-    /// Be content when an equal Plan is there already
+    /// An equal Plan that is there already is no failure: print that one
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,

@@ -11,17 +11,24 @@ use knit_api::tag::Tag;
 
 /// List Plans; all conditions must hold.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Active Plans of an image, whatever its tag
+  knit plan find --active yes --image train
+
+  # Which Plans make models?
+  knit plan find -o type:model --columns id,image,outputs")]
 pub struct Find {
-    /// Find active Plans (yes), inactive ones (no), or both
+    /// yes: those that make new Runs; no: the others
     #[arg(long, value_name = "both|yes|no", default_value = "both", hide_default_value = true, value_parser = yes_no_both, allow_hyphen_values = true)]
     active: Choice,
-    /// Find Plans with this image; without a tag, with any
+    /// With this image; without a tag, with any
     #[arg(long, value_name = "IMAGE[:TAG]", value_parser = image, allow_hyphen_values = true)]
     image: Option<ImageQuery>,
-    /// Find Plans with an input that has this tag; repeat it to ask for one input with all of them
+    /// With an input that has this tag; repeat it to ask for one input with all of them
     #[arg(short, long = "in-tag", value_name = "KEY:VALUE", allow_hyphen_values = true)]
     in_tags: Vec<Tag>,
-    /// Find Plans with an output or log that has this tag; repeat it to ask for one with all of them
+    /// With an output or log that has this tag; repeat it to ask for one with all of them
     #[arg(short, long = "out-tag", value_name = "KEY:VALUE", value_parser = other_than_a_format::<Tag>, allow_hyphen_values = true)]
     out_tags: Vec<Tag>,
     #[command(flatten)]

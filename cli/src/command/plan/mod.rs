@@ -13,6 +13,10 @@ use knit_api::tag::Tag;
 
 /// The commands about Plans.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Plan is a container image with inputs and outputs: paths with tags. For every new combination of Data whose \
+tags fit its inputs, Knit makes one Run. Where a PLAN_ID is asked for, its beginning does, or the Plan's name: \
+an annotation name=NAME.")]
 pub enum Command {
     /// Register the Plan that a file describes
     Apply(apply::Apply),

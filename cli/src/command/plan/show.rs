@@ -6,8 +6,16 @@ use knit_api::id::PlanId;
 
 /// Print one Plan, with the Plans that feed it and that it feeds.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # By the beginning of its id, or by its name
+  knit plan show 0b1c2d3e
+  knit plan show name=train
+
+  # With its neighbours, for a script
+  knit plan show 0b1c2d3e -o json")]
 pub struct PlanShow {
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

@@ -9,26 +9,38 @@ use knit_api::id::{DataId, PlanId};
 use knit_api::run::{Run, RunStatus};
 use knit_api::time::{Duration, Timestamp};
 
-/// List Runs in the order of their last change. A flag that stands several times asks for any of its
-/// values, different flags must all hold.
+/// List Runs in the order of their last change.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A flag that stands several times asks for any of its values; different flags must all hold. STATUS is one of \
+deactivated, waiting, ready, starting, running, completing, aborting, done, failed.
+
+Examples:
+  # What is going on
+  knit run find -s starting -s running
+
+  # The ten Runs of a Plan that changed last
+  knit run find -p 0b1c2d3e --sort=-updated --limit 10
+
+  # Which Run made this Data?
+  knit run find -o dada2d3e")]
 pub struct Find {
-    /// Find Runs of this Plan
+    /// Of this Plan
     #[arg(short, long = "planid", value_name = "PLAN_ID", allow_hyphen_values = true)]
     plans: Vec<PlanId>,
-    /// Find Runs that use this Data
+    /// That use this Data
     #[arg(short, long = "in-knitid", value_name = "DATA_ID", allow_hyphen_values = true)]
     inputs: Vec<DataId>,
-    /// Find Runs that made this Data
+    /// That made this Data
     #[arg(short, long = "out-knitid", value_name = "DATA_ID", value_parser = other_than_a_format::<DataId>, allow_hyphen_values = true)]
     outputs: Vec<DataId>,
-    /// Find Runs in this status: deactivated, waiting, ready, starting, running, completing, aborting, done, failed
+    /// In this status
     #[arg(short, long = "status", value_name = "STATUS", value_parser = status, allow_hyphen_values = true)]
     statuses: Vec<RunStatus>,
-    /// Find Runs changed from this time on: RFC 3339, or less (2025-02-03, "2025-02-03 04:05")
+    /// Changed from this time on: 2025-02-03, "2025-02-03 04:05" or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_loose, allow_hyphen_values = true)]
     since: Option<Timestamp>,
-    /// Find Runs changed before --since plus this (90s, 1h30m)
+    /// And changed before --since plus this (90s, 1h30m)
     #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     #[command(flatten)]

@@ -14,6 +14,10 @@ use knit_api::run::{Assignment, Run, RunStatus};
 
 /// The commands about Runs.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Run is one execution of a Plan with one combination of Data. Its life: waiting, ready, starting, running, \
+completing, done; or aborting, failed. deactivated: its Plan is inactive. Where a RUN_ID is asked for, its \
+beginning does.")]
 pub enum Command {
     /// List Runs by Plan, Data, status and time
     Find(find::Find),

@@ -6,8 +6,13 @@ use knit_api::id::RunId;
 
 /// Execute a Run again that is done or failed. What it had made is replaced.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A Run whose Data other Runs use already cannot be executed again.
+
+Examples:
+  knit run retry 0b1c2d3e")]
 pub struct Retry {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
 }

@@ -7,8 +7,15 @@ use knit_api::id::RunId;
 /// Delete a Run and the Data it made: the way to delete Data. Only a Run that is over, and whose Data
 /// no other Run uses, can be deleted.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Deleting the Run is the way to delete Data. Only a Run that is over, and whose Data no other Run uses, can be \
+deleted. The same combination of Data is not run again by itself.
+
+Examples:
+  # Delete a Run, its outputs and its log
+  knit run rm 0b1c2d3e")]
 pub struct Rm {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
 }

@@ -11,6 +11,13 @@ use tokio::io::AsyncWriteExt as _;
 
 /// Print one Run, or its log.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # How does it stand, and what does it wait for?
+  knit run show 0b1c2d3e
+
+  # Watch it work
+  knit run show --log --follow 0b1c2d3e")]
 pub struct RunShow {
     /// Print the log instead of the Run
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -20,7 +27,7 @@ pub struct RunShow {
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     follow: bool,
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]

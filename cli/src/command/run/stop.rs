@@ -7,12 +7,19 @@ use knit_api::id::RunId;
 
 /// Stop a Run, and keep what it has made so far as its result; with --fail, let it fail.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Enough: keep what it has made so far
+  knit run stop 0b1c2d3e
+
+  # Something is wrong: let it fail
+  knit run stop --fail 0b1c2d3e")]
 pub struct Stop {
     /// Let the Run fail: what it has made cannot be used
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     fail: bool,
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]

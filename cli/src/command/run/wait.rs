@@ -17,11 +17,20 @@ const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// Wait for the end of a Run, or until a Plan has no Run under way. Ends with 0 when all went well,
 /// with 1 when a Run failed, with 7 when the time is over.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ends with 0 when all went well, with 1 when a Run failed, with 7 when the time is over.
+
+Examples:
+  # Wait for a Run, and fetch what it made
+  knit run wait 0b1c2d3e
+
+  # In a script: all Runs of a Plan, but no longer than an hour
+  knit run wait --plan dada2d3e --timeout 1h")]
 pub struct Wait {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID", required_unless_present = "plan", conflicts_with = "plan")]
     run: Option<RunId>,
-    /// Wait for the Runs of this Plan
+    /// Wait for the Runs of this Plan: its id, its beginning, or its name
     #[arg(long, value_name = "PLAN_ID", allow_hyphen_values = true)]
     plan: Option<PlanId>,
     /// Wait no longer than this (90s, 1h30m)
