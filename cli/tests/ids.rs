@@ -47,9 +47,8 @@ fn server(announced: bool) -> Fake {
                 Some(_) => json(200, &value!([])),
                 None => candidates(&[(PLAN, "train:v1"), (OTHER_PLAN, "check:v1")], request),
             },
-            ("GET", ["runs"]) => json(200, &value!([])),
             ("GET", ["data"]) if tag.as_deref() == Some(&format!("knit#id:{DATA}")) => json(200, &value!([data(DATA)])),
-            ("GET", ["data"]) => json(200, &value!([])),
+            ("GET", ["data" | "runs"]) => json(200, &value!([])),
             ("PUT", ["data", DATA]) => json(200, &data(DATA)),
             (_, ["runs", id, "retry"]) | ("DELETE", ["runs", id]) if *id == RUN || *id == TWIN => {
                 json(200, &value!({}))

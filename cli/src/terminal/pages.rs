@@ -108,7 +108,9 @@ impl<T: Serialize, Out: FnMut(&str) -> Result<(), Failure>> Printer<'_, T, Out> 
             return;
         }
         self.list.table.clear();
-        items.iter().for_each(|item| self.list.table.row((self.list.row)(item)));
+        for item in items {
+            self.list.table.row((self.list.row)(item));
+        }
         let table = &self.list.table;
         let (layout, view) = self.arranged.get_or_insert_with(|| {
             let view = self.look.view();

@@ -365,7 +365,7 @@ impl Table {
     /// How wide a column is when nothing is folded.
     fn natural(&self, at: usize, view: &View) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(at));
-        let widest = cells.flat_map(|cell| cell.show(view.times).lines().map(str::width).max()).max();
+        let widest = cells.filter_map(|cell| cell.show(view.times).lines().map(str::width).max()).max();
         widest.unwrap_or_default().max(self.heading(at, view))
     }
 

@@ -84,7 +84,9 @@ pub fn row(data: &Data) -> Vec<Cell> {
 /// Data as a table.
 pub fn table(list: &[&Data]) -> Table {
     let mut table = columns();
-    list.iter().for_each(|data| table.row(row(data)));
+    for data in list {
+        table.row(row(data));
+    }
     table
 }
 

@@ -80,7 +80,9 @@ pub fn row(plan: &Plan) -> Vec<Cell> {
 /// Plans as a table.
 pub fn table(list: &[&Plan]) -> Table {
     let mut table = columns();
-    list.iter().for_each(|plan| table.row(row(plan)));
+    for plan in list {
+        table.row(row(plan));
+    }
     table
 }
 

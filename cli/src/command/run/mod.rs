@@ -85,7 +85,9 @@ pub fn row(run: &Run) -> Vec<Cell> {
 /// Runs as a table.
 pub fn table(list: &[&Run]) -> Table {
     let mut table = columns();
-    list.iter().for_each(|run| table.row(row(run)));
+    for run in list {
+        table.row(row(run));
+    }
     table
 }
 
