@@ -81,7 +81,7 @@ fn many(count: usize) -> serde_json::Value {
     let one = |n: usize| {
         let mut data = fake::data(&format!("d{n}"));
         let mut tags = vec![format!("n:{n}"), "knit#timestamp:2024-05-01T10:30:00.5+00:00".to_owned()];
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             tags.push("knit#transient:failed".to_owned());
         }
         data["tags"] = value!(tags);
