@@ -5,7 +5,7 @@ use super::time::Times;
 use super::{Failure, plain, stdout_has_colour, stdout_is_terminal};
 use comfy_table::{Color, ColumnConstraint, ContentArrangement, Width};
 use knit_api::time::Timestamp;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Columns of a row are this far apart.
 const GAP: usize = 2;
@@ -17,9 +17,22 @@ const LONGEST: usize = 4000;
 #[derive(Clone)]
 struct Column {
     name: &'static str,
-    only_wide: bool,
-    whole: bool,
-    spare: bool,
+    kind: Kind,
+}
+
+/// What becomes of a column where room is short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It folds.
+    Folding,
+    /// It folds, and ends after about two lines.
+    Brief,
+    /// It stays as it is.
+    Whole,
+    /// It is left out.
+    Spare,
+    /// It is there only where there is room for anything.
+    Wide,
 }
 
 /// What a cell says of its row beside its text; shown as colour.
@@ -160,29 +173,35 @@ impl Table {
     /// Adds a column whose cells wrap when the terminal is narrow.
     #[must_use]
     pub fn column(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: false, whole: false, spare: false })
+        self.with(name, Kind::Folding)
     }
 
     /// Adds a column whose cells are never wrapped: ids and other things that people copy.
     #[must_use]
     pub fn whole(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: false, whole: true, spare: false })
+        self.with(name, Kind::Whole)
     }
 
     /// Adds a column that only the wide form shows.
     #[must_use]
     pub fn wide(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: true, whole: false, spare: false })
+        self.with(name, Kind::Wide)
     }
 
     /// Adds a column that is left out where not all columns fit side by side.
     #[must_use]
     pub fn spare(self, name: &'static str) -> Self {
-        self.with(Column { name, only_wide: false, whole: false, spare: true })
+        self.with(name, Kind::Spare)
     }
 
-    fn with(mut self, column: Column) -> Self {
-        self.columns.push(column);
+    /// Adds a column of long words of which the beginning does, where the terminal is narrow.
+    #[must_use]
+    pub fn brief(self, name: &'static str) -> Self {
+        self.with(name, Kind::Brief)
+    }
+
+    fn with(mut self, name: &'static str, kind: Kind) -> Self {
+        self.columns.push(Column { name, kind });
         self
     }
 
@@ -270,12 +289,13 @@ impl Table {
             shown.iter().map(|(_, width)| width).sum::<usize>() + GAP * shown.len().saturating_sub(1)
         };
         if whole_width(&shown) > width && view.selection.is_none() {
-            shown.retain(|(at, _)| !self.columns[*at].spare);
+            shown.retain(|(at, _)| self.columns[*at].kind != Kind::Spare);
         }
         if whole_width(&shown) <= width {
             return Layout::Columns(shown);
         }
-        let folding: Vec<usize> = (0..shown.len()).filter(|&place| !self.columns[shown[place].0].whole).collect();
+        let folding: Vec<usize> =
+            (0..shown.len()).filter(|&place| self.columns[shown[place].0].kind != Kind::Whole).collect();
         let least = |(at, natural): (usize, usize)| natural.min(LEAST.max(self.heading(at, view)));
         let widths = folding.iter().map(|&place| (shown[place].1, least(shown[place]))).collect::<Vec<_>>();
         let fixed = whole_width(&shown) - widths.iter().map(|(natural, _)| natural).sum::<usize>();
@@ -304,14 +324,17 @@ impl Table {
             table.set_header(shown.iter().map(|(at, _)| self.columns[*at].name));
         }
         for row in &self.rows {
-            table.add_row(shown.iter().map(|(at, _)| cell(row, *at, view)));
+            table.add_row(shown.iter().map(|&(at, width)| {
+                let brief = self.columns[at].kind == Kind::Brief && view.width.is_some();
+                cell(row, at, view, brief.then_some(2 * width))
+            }));
         }
         if view.colour {
             table.enforce_styling().style_text_only();
         }
         for (place, &(at, mut width)) in shown.iter().enumerate() {
             let Some(column) = table.column_mut(place) else { continue };
-            if self.columns[at].whole || view.width.is_none() {
+            if self.columns[at].kind == Kind::Whole || view.width.is_none() {
                 // Those of an earlier page may have been shorter.
                 width = width.max(self.natural(at, view));
             }
@@ -330,7 +353,7 @@ impl Table {
         for (nth, row) in self.rows.iter().enumerate() {
             let mut table = blank();
             for &at in &shown {
-                let value = cell(row, at, view);
+                let value = cell(row, at, view, None);
                 if !value.content().is_empty() {
                     let name = view.headers.then(|| comfy_table::Cell::new(self.columns[at].name));
                     table.add_row(name.into_iter().chain([value]));
@@ -358,7 +381,7 @@ impl Table {
     fn shown(&self, view: &View) -> Vec<usize> {
         match &view.selection {
             Some(Selection(places)) => places.clone(),
-            None => (0..self.columns.len()).filter(|&at| view.wide || !self.columns[at].only_wide).collect(),
+            None => (0..self.columns.len()).filter(|&at| view.wide || self.columns[at].kind != Kind::Wide).collect(),
         }
     }
 
@@ -393,13 +416,37 @@ fn share(mut room: usize, wanted: &[(usize, usize)]) -> Option<Vec<usize>> {
     Some(shares)
 }
 
-fn cell(row: &[Cell], at: usize, view: &View) -> comfy_table::Cell {
+fn cell(row: &[Cell], at: usize, view: &View, most: Option<usize>) -> comfy_table::Cell {
     let Some(cell) = row.get(at) else { return comfy_table::Cell::new("") };
-    let shown = comfy_table::Cell::new(cell.show(view.times));
+    let mut text = cell.show(view.times);
+    if let Some(most) = most {
+        cut(&mut text, most);
+    }
+    let shown = comfy_table::Cell::new(text);
     match cell.tone.colour() {
         Some(colour) if view.colour => shown.fg(colour),
         _ => shown,
     }
+}
+
+/// Cuts a text that is wider than this, where a word ends if one ends near.
+fn cut(text: &mut String, most: usize) {
+    if text.as_str().width() <= most {
+        return;
+    }
+    // Folding wastes some room at the end of a line.
+    let room = most - most / 6;
+    let (mut width, mut end) = (0, 0);
+    for (at, c) in text.char_indices() {
+        width += c.width().unwrap_or_default();
+        if width >= room {
+            break;
+        }
+        end = at + c.len_utf8();
+    }
+    let word = text[..end].rfind(' ').filter(|word| end - word < 10).unwrap_or(end);
+    text.truncate(word);
+    text.push('…');
 }
 
 fn blank() -> comfy_table::Table {
@@ -441,7 +488,7 @@ mod tests {
 
     fn runs() -> Table {
         let mut table =
-            Table::new().whole("ID").whole("STATUS").column("PLAN").whole("SINCE").column("RESULT").wide("PLAN ID");
+            Table::new().whole("ID").whole("STATUS").column("PLAN").whole("SINCE").brief("RESULT").wide("PLAN ID");
         let ids = ["0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab", "77aa2d3e-aaaa-4bbb-8ccc-0123456789ab"];
         let times = ["2025-02-03T04:02:00Z", "2025-02-01T04:02:00Z"].map(|text| Timestamp::parse_strict(text).unwrap());
         table.row([
@@ -491,10 +538,7 @@ ID                                    STATUS   PLAN          SINCE   RESULT
 ID                                    STATUS   PLAN         SINCE   RESULT
 0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab  running  train:v1     3m ago
 77aa2d3e-aaaa-4bbb-8ccc-0123456789ab  failed   検証/評価:v  2d ago  exit code
-                                               2                    137: the
-                                                                    worker was
-                                                                    killed, out
-                                                                    of memory 🙈
+                                               2                    137: the…
 "
         );
         assert_eq!(
@@ -532,6 +576,21 @@ RESULT  exit code 137: the worker was killed, out of memory 🙈
         let selection = table.select(&["made-by".to_owned(), "tags".to_owned()]).unwrap();
         let chosen = table.render_as(&View { selection: Some(selection), ..view(20) });
         assert_eq!(chosen, "MADE BY    TAGS\nknit#uplo  project:d\naded       igits\n");
+    }
+
+    #[test]
+    fn a_text_is_cut_where_a_word_ends() {
+        for (text, most, shown) in [
+            ("one two three", 13, "one two three"),
+            ("one two three", 12, "one two…"),
+            ("0123456789012345678901234567890", 24, "0123456789012345678…"),
+            ("検証検証検証", 6, "検証…"),
+            ("検証", 1, "…"),
+        ] {
+            let mut text = text.to_owned();
+            cut(&mut text, most);
+            assert_eq!(text, shown);
+        }
     }
 
     #[test]

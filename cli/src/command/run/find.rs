@@ -3,6 +3,7 @@
 use crate::args::{Order, count, order};
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, LongTableOutput, Pages, other_than_a_format};
+use crate::yaml::nearest;
 use futures_util::TryStreamExt as _;
 use knit_api::client::{ClientError, Listing, RunQuery};
 use knit_api::id::{DataId, PlanId};
@@ -58,7 +59,10 @@ fn status(text: &str) -> Result<RunStatus, String> {
     match text.parse() {
         Ok(RunStatus::Invalidated) => Err("deleted Runs cannot be found".to_owned()),
         Ok(status) => Ok(status),
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(match nearest(text, &RunStatus::ALL.map(RunStatus::as_str)) {
+            Some(near) => format!("there is no such status of a Run: did you mean {near}?"),
+            None => e.to_string(),
+        }),
     }
 }
 

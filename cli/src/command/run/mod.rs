@@ -54,7 +54,7 @@ pub fn columns() -> Table {
         .whole("STATUS")
         .column("PLAN")
         .whole("SINCE")
-        .column("RESULT")
+        .brief("RESULT")
         .wide("PLAN ID")
         .wide("INPUTS")
         .wide("OUTPUTS")
