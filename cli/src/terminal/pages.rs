@@ -116,6 +116,9 @@ impl<T: Serialize, Out: FnMut(&str) -> Result<(), Failure>> Printer<'_, T, Out> 
             let view = self.look.view();
             (table.layout(&view), view)
         });
+        if self.printed > 0 {
+            *layout = table.keep(layout, view);
+        }
         self.text.push_str(&table.page(layout, view, self.printed == 0));
         self.printed += items.len();
     }

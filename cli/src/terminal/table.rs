@@ -11,6 +11,8 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 const GAP: usize = 2;
 /// Text is not folded into less than this.
 const LEAST: usize = 8;
+/// Nor a text that is cut into less than this.
+const LEAST_BRIEF: usize = 10;
 /// Longest text of a cell, in characters: other forms of output have it whole.
 const LONGEST: usize = 4000;
 
@@ -25,7 +27,7 @@ struct Column {
 enum Kind {
     /// It folds.
     Folding,
-    /// It folds, and ends after about two lines.
+    /// It gets what room the others leave, and ends after about two lines.
     Brief,
     /// It stays as it is.
     Whole,
@@ -294,19 +296,46 @@ impl Table {
         if whole_width(&shown) <= width {
             return Layout::Columns(shown);
         }
-        let folding: Vec<usize> =
-            (0..shown.len()).filter(|&place| self.columns[shown[place].0].kind != Kind::Whole).collect();
-        let least = |(at, natural): (usize, usize)| natural.min(LEAST.max(self.heading(at, view)));
-        let widths = folding.iter().map(|&place| (shown[place].1, least(shown[place]))).collect::<Vec<_>>();
-        let fixed = whole_width(&shown) - widths.iter().map(|(natural, _)| natural).sum::<usize>();
-        match width.checked_sub(fixed).and_then(|room| share(room, &widths)) {
-            Some(shares) => {
-                for (place, share) in folding.into_iter().zip(shares) {
-                    shown[place].1 = share;
-                }
-                Layout::Columns(shown)
-            }
-            None => Layout::Records,
+        let kind = |place: &usize| self.columns[shown[*place].0].kind;
+        let (brief, folding): (Vec<usize>, Vec<usize>) =
+            (0..shown.len()).filter(|place| kind(place) != Kind::Whole).partition(|place| kind(place) == Kind::Brief);
+        let wanted = |places: &[usize], least: usize| -> Vec<(usize, usize)> {
+            let of = |(at, natural): (usize, usize)| (natural, natural.min(least.max(self.heading(at, view))));
+            places.iter().map(|&place| of(shown[place])).collect()
+        };
+        let (of_folding, of_brief) = (wanted(&folding, LEAST), wanted(&brief, LEAST_BRIEF));
+        let fixed = whole_width(&shown) - of_folding.iter().chain(&of_brief).map(|(natural, _)| natural).sum::<usize>();
+        let shares = width.checked_sub(fixed).and_then(|room| {
+            let kept = of_brief.iter().map(|(_, least)| least).sum();
+            let mut shares = share(room.checked_sub(kept)?, &of_folding)?;
+            shares.extend(share(room - shares.iter().sum::<usize>(), &of_brief)?);
+            Some(shares)
+        });
+        let Some(shares) = shares else { return Layout::Records };
+        for (place, share) in folding.into_iter().chain(brief).zip(shares) {
+            shown[place].1 = share;
+        }
+        Layout::Columns(shown)
+    }
+
+    /// The layout for rows that follow others: the same, unless what must stay whole leaves no room for it.
+    pub fn keep(&self, layout: &Layout, view: &View) -> Layout {
+        let (Layout::Columns(shown), Some(most)) = (layout, view.width) else { return layout.clone() };
+        let widths = shown.iter().map(|&(at, width)| self.width(at, width, view));
+        if widths.sum::<usize>() + GAP * shown.len().saturating_sub(1) > most
+            && let anew @ Layout::Columns(_) = self.layout(view)
+        {
+            return anew;
+        }
+        layout.clone()
+    }
+
+    /// How wide a column is that was made so wide: whole cells may be wider than those of an earlier page.
+    fn width(&self, at: usize, width: usize, view: &View) -> usize {
+        if self.columns[at].kind == Kind::Whole || view.width.is_none() {
+            width.max(self.natural(at, view))
+        } else {
+            width
         }
     }
 
@@ -332,16 +361,10 @@ impl Table {
         if view.colour {
             table.enforce_styling().style_text_only();
         }
-        for (place, &(at, mut width)) in shown.iter().enumerate() {
+        for (place, &(at, width)) in shown.iter().enumerate() {
             let Some(column) = table.column_mut(place) else { continue };
-            if self.columns[at].kind == Kind::Whole || view.width.is_none() {
-                // Those of an earlier page may have been shorter.
-                width = width.max(self.natural(at, view));
-            }
-            column.set_padding((0, GAP as u16));
-            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(
-                (width + GAP).min(usize::from(u16::MAX)) as u16
-            )));
+            let width = (self.width(at, width, view) + GAP).min(usize::from(u16::MAX)) as u16;
+            column.set_padding((0, GAP as u16)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
         }
         ended(&table)
     }
@@ -535,10 +558,10 @@ ID                                    STATUS   PLAN          SINCE   RESULT
         assert_eq!(
             runs().render_as(&view(80)),
             "\
-ID                                    STATUS   PLAN         SINCE   RESULT
-0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab  running  train:v1     3m ago
-77aa2d3e-aaaa-4bbb-8ccc-0123456789ab  failed   検証/評価:v  2d ago  exit code
-                                               2                    137: the…
+ID                                    STATUS   PLAN          SINCE   RESULT
+0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab  running  train:v1      3m ago
+77aa2d3e-aaaa-4bbb-8ccc-0123456789ab  failed   検証/評価:v2  2d ago  exit code
+                                                                     137:…
 "
         );
         assert_eq!(
@@ -630,7 +653,11 @@ RESULT  exit code 137: the worker was killed, out of memory 🙈
         assert_eq!(table.page(&layout, &view, false), "b   more words that    2\n    are here\n");
         table.clear();
         table.row(["long-id", "x", "3"]);
-        assert_eq!(table.page(&layout, &view, false), "long-id  x                  3\n");
+        let anew = table.keep(&layout, &view);
+        assert_eq!(table.page(&anew, &view, false), "long-id  x     3\n");
+        table.clear();
+        table.row(["c", "words", "4"]);
+        assert_eq!(table.keep(&layout, &view), layout);
     }
 
     #[test]
