@@ -6,7 +6,7 @@ use knit_api::profile::Profile;
 use knit_api::server::{Health, ServerStatus};
 use knit_cli::project;
 use knit_cli::terminal::output::print_json;
-use knit_cli::terminal::{ExitCode, Failure, Table, note, print, stdout_is_terminal};
+use knit_cli::terminal::{Cell, ExitCode, Failure, Table, Tone, note, print, stdout_is_terminal};
 use knit_installer::caller::Caller;
 use knit_installer::embedded::{self, Look};
 use serde::Serialize;
@@ -99,18 +99,19 @@ async fn ask(profile: &Profile) -> Result<ServerStatus, Failure> {
 
 fn table(dir: &Path, profile: &Profile, status: &ServerStatus) -> Table {
     let mut table = Table::new().whole("PART").whole("STATE").column("DETAIL");
-    let health = |health: &Health| if health.ok { "ok" } else { "FAILED" };
+    let ok = || Cell::toned("ok", Tone::Good);
+    let health = |health: &Health| if health.ok { ok() } else { Cell::toned("FAILED", Tone::Bad) };
     let asks = if status.auth { "a token is asked for" } else { "everyone is let in" };
     let server = format!("version {}, process {}, {}, {asks}", status.version, status.pid, profile.api_root);
-    table.row(["server", "ok", server.as_str()]);
-    table.row(["database", health(&status.database), status.database.detail.as_str()]);
-    table.row(["engine", health(&status.engine), status.engine.detail.as_str()]);
+    table.row(["server".into(), ok(), server.into()]);
+    table.row(["database".into(), health(&status.database), status.database.detail.as_str().into()]);
+    table.row(["engine".into(), health(&status.engine), status.engine.detail.as_str().into()]);
     table.row(["workers", "", format!("network: {}", status.worker_network).as_str()]);
-    table.row(["registry", health(&status.registry), status.registry.detail.as_str()]);
+    table.row(["registry".into(), health(&status.registry), status.registry.detail.as_str().into()]);
     let disk = &status.disk;
     let free = format!("{} free of {} at {}", bytes(disk.free), bytes(disk.total), dir.display());
     let tight = disk.free < disk.total / 20;
-    table.row(["disk", if tight { "LOW" } else { "ok" }, free.as_str()]);
+    table.row(["disk".into(), if tight { Cell::toned("LOW", Tone::Bad) } else { ok() }, free.into()]);
     let runs = status.runs.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ");
     table.row(["Runs", "", if runs.is_empty() { "none yet" } else { runs.as_str() }]);
     table

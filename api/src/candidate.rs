@@ -33,6 +33,28 @@ impl Kind {
             Self::PlanNames => "plan-names",
         }
     }
+
+    /// What one of them is called towards a person.
+    pub const fn singular(self) -> &'static str {
+        match self {
+            Self::Data => "Data",
+            Self::Plans => "Plan",
+            Self::Runs => "Run",
+            Self::Tags => "tag",
+            Self::PlanNames => "name of a Plan",
+        }
+    }
+
+    /// What several of them are called towards a person.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Data => "Data",
+            Self::Plans => "Plans",
+            Self::Runs => "Runs",
+            Self::Tags => "tags",
+            Self::PlanNames => "names of Plans",
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {

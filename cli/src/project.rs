@@ -3,17 +3,23 @@
 use crate::args::Common;
 use crate::knitenv::KnitEnv;
 use crate::profile_store::{self, ProfileStore};
-use crate::terminal::{ExitCode, Failure};
-use knit_api::candidate::Abbreviated;
+use crate::terminal::{ExitCode, Failure, note, stderr_is_terminal};
+use knit_api::candidate::{Abbreviated, Candidate, Kind};
 use knit_api::client::{Class, Client, ClientError};
 use knit_api::profile::Profile;
-use knit_api::server::Registry;
+use knit_api::server::{Registry, capability};
 use std::path::{Path, PathBuf};
 
 /// Name of the file in a project that names its profile.
 pub const PROJECT_FILE: &str = ".knitprofile";
 /// Name of the environment file.
 const ENV_FILE: &str = "knitenv";
+/// Fewer characters do not stand for an id.
+const SHORTEST_BEGINNING: usize = 4;
+/// So many are named when several things may be meant.
+const MOST_NAMED: usize = 5;
+/// What stands before the name of a Plan that is given as one.
+const BY_NAME: &str = "name=";
 
 /// Where a command was started, and what the common flags say.
 #[derive(Clone, Debug)]
@@ -165,19 +171,83 @@ impl Server {
             }
             Class::Network | Class::Server if matches!(error, ClientError::Refused { .. }) => None,
             Class::Network | Class::Server => Some(format!("is this the right server? It is that of the {profile}")),
+            Class::Ambiguous => Some("write more of the id".to_owned()),
             Class::NotNow => Some("try again in a moment".to_owned()),
             _ => None,
         }
     }
 
     /// Asks about the thing that a person named: by the id as it was given and, where the server knows no such
-    /// thing, by the one id that begins so.
+    /// thing, by the one id that begins so; a Plan also by its name.
     pub async fn by_id<I: Abbreviated, T>(
         &self,
         given: &I,
-        ask: impl AsyncFn(&I) -> Result<T, ClientError>,
+        mut ask: impl AsyncFnMut(&I) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        ask(given).await
+        let error = match ask(given).await {
+            Err(error) if error.class() == Class::NotFound => error,
+            outcome => return outcome,
+        };
+        match self.meant(given).await {
+            Ok(Some(id)) => ask(&id).await,
+            Err(several @ ClientError::Ambiguous { .. }) => Err(several),
+            // The first answer says more than a look-up that did not work.
+            Ok(None) | Err(_) => Err(error),
+        }
+    }
+
+    /// The id for a search, where no answer tells that there is no such thing: what does not look whole is looked
+    /// up first, and stays as it is when nothing begins so.
+    pub async fn whole_id<I: Abbreviated>(&self, given: I) -> Result<I, ClientError> {
+        if looks_whole(given.as_str()) {
+            return Ok(given);
+        }
+        Ok(self.meant(&given).await?.unwrap_or(given))
+    }
+
+    /// [`Self::whole_id`] of each.
+    pub async fn whole_ids<I: Abbreviated>(&self, given: Vec<I>) -> Result<Vec<I>, ClientError> {
+        let mut whole = Vec::with_capacity(given.len());
+        for id in given {
+            whole.push(self.whole_id(id).await?);
+        }
+        Ok(whole)
+    }
+
+    /// The one other id that the given text may stand for, on a server that can tell.
+    async fn meant<I: Abbreviated>(&self, given: &I) -> Result<Option<I>, ClientError> {
+        let text = given.as_str();
+        if text.is_empty() || !self.client.can(capability::CANDIDATES).await? {
+            return Ok(None);
+        }
+        let name = text.strip_prefix(BY_NAME).filter(|_| I::KIND == Kind::Plans);
+        let mut found: Vec<Candidate> = Vec::new();
+        if name.is_none() && text.chars().count() >= SHORTEST_BEGINNING {
+            found = self.client.candidates(I::KIND, text, MOST_NAMED + 1).await?;
+            // What is done to the thing may be final: a server is not believed what anybody can see.
+            found.retain(|one| one.value.starts_with(text));
+        }
+        if found.iter().any(|one| one.value == text) {
+            return Ok(None);
+        }
+        if I::KIND == Kind::Plans {
+            for plan in self.client.plans_named(name.unwrap_or(text)).await? {
+                if found.iter().all(|one| one.value != plan.value) {
+                    found.push(plan);
+                }
+            }
+        }
+        if found.len() > 1 {
+            let more = found.len() > MOST_NAMED;
+            found.truncate(MOST_NAMED);
+            return Err(ClientError::Ambiguous { given: text.to_owned(), kind: I::KIND, candidates: found, more });
+        }
+        let one = found.pop();
+        if let (Some(Candidate { value, hint }), true) = (&one, stderr_is_terminal()) {
+            let hint = hint.lines().next().unwrap_or_default();
+            note(format!("{text} is the {} {value}  {hint}", I::KIND.singular()).trim_end());
+        }
+        Ok(one.map(|one| I::from(one.value)))
     }
 
     /// The image registry beside the API: from the profile, or as the server says.
@@ -204,10 +274,20 @@ pub fn exit_code(error: &ClientError) -> ExitCode {
     match error.class() {
         Class::NotAuthorised => ExitCode::NotAuthorised,
         Class::NotFound => ExitCode::NotFound,
+        Class::Ambiguous => ExitCode::Usage,
         Class::Conflict => ExitCode::Conflict,
         Class::Integrity => ExitCode::Integrity,
         Class::Request | Class::NotNow | Class::Server | Class::Network | Class::Local => ExitCode::Failure,
     }
+}
+
+/// Whether a text has the form of the ids that servers make.
+fn looks_whole(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// The folder in which the command was started.
@@ -247,6 +327,21 @@ mod tests {
             (ClientError::Unreachable { url: String::new(), cause: String::new() }, ExitCode::Failure),
         ] {
             assert_eq!(exit_code(&error), code, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_looks_whole_when_it_has_the_form_of_those_that_servers_make() {
+        for (text, whole) in [
+            ("0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab", true),
+            ("0B1C2D3E-AAAA-4BBB-8CCC-0123456789AB", true),
+            ("0b1c2d3e-aaaa-4bbb-8ccc-0123456789a", false),
+            ("0b1c2d3eaaaaa4bbba8ccca0123456789abc", false),
+            ("0b1c2d3e-aaaa-4bbb-8ccc-0123456789xy", false),
+            ("0b1c", false),
+            ("", false),
+        ] {
+            assert_eq!(looks_whole(text), whole, "{text}");
         }
     }
 

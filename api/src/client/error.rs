@@ -1,5 +1,6 @@
 //! What can go wrong between a client and a server, told apart by what a person can do about it.
 
+use crate::candidate::{Candidate, Kind};
 use crate::id::PlanId;
 use crate::problem::in_words;
 use serde_json::Value;
@@ -8,6 +9,8 @@ use url::Url;
 
 /// Longest text of a server that is repeated to a person, in characters.
 const MAX_REASON: usize = 2000;
+/// Longest hint of a candidate that is repeated to a person, in characters.
+const MAX_HINT: usize = 100;
 
 /// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,21 @@ pub enum ClientError {
         /// What is wrong with the answer.
         cause: String,
     },
+    /// The server answered, and what was asked for is not in its answer.
+    #[error("there is no such {}", .0.singular())]
+    Missing(Kind),
+    /// What was given for an id stands for several things.
+    #[error("\"{given}\" may be any of several {}:{}", .kind.plural(), listed(.candidates, *.more))]
+    Ambiguous {
+        /// As it was given.
+        given: String,
+        /// Among what it was looked up.
+        kind: Kind,
+        /// Some of the things.
+        candidates: Vec<Candidate>,
+        /// There are more.
+        more: bool,
+    },
     /// The bytes that arrived are not the bytes that were sent.
     #[error("{0}")]
     Integrity(String),
@@ -74,6 +92,8 @@ pub enum Class {
     NotAuthorised,
     /// What was named is not there.
     NotFound,
+    /// What was named may be any of several things.
+    Ambiguous,
     /// State does not allow it.
     Conflict,
     /// Not now; it may work later.
@@ -110,6 +130,8 @@ impl ClientError {
             },
             Self::Profile(_) | Self::Unreachable { .. } | Self::Lost { .. } | Self::Silent { .. } => Class::Network,
             Self::NotUnderstood { .. } => Class::Server,
+            Self::Missing(_) => Class::NotFound,
+            Self::Ambiguous { .. } => Class::Ambiguous,
             Self::Integrity(_) => Class::Integrity,
             Self::Local(_) => Class::Local,
         }
@@ -132,6 +154,20 @@ impl ClientError {
             Self::Lost { url, cause }
         }
     }
+}
+
+/// Candidates, each on a line of its own.
+fn listed(candidates: &[Candidate], more: bool) -> String {
+    let mut text = String::new();
+    for Candidate { value, hint } in candidates {
+        let hint: String = hint.lines().next().unwrap_or_default().chars().take(MAX_HINT).collect();
+        text.push_str("\n  ");
+        text.push_str(format!("{value}  {hint}").trim_end());
+    }
+    if more {
+        text.push_str("\n  and more");
+    }
+    text
 }
 
 /// The innermost cause: outer ones only repeat the URL.
@@ -247,6 +283,20 @@ mod tests {
         }
         let refusal = Refusal::parse(409, br#"{"message":"equal","planId":"p"}"#);
         assert_eq!(refusal.plan_id, Some(PlanId::new("p")));
+    }
+
+    #[test]
+    fn several_things_that_may_be_meant_are_told_one_by_one() {
+        let candidate = |value: &str, hint: &str| Candidate { value: value.to_owned(), hint: hint.to_owned() };
+        let error = ClientError::Ambiguous {
+            given: "0b1c".to_owned(),
+            kind: Kind::Runs,
+            candidates: vec![candidate("0b1c-1", "done train:v1\nmore"), candidate("0b1c-2", "")],
+            more: true,
+        };
+        let told = "\"0b1c\" may be any of several Runs:\n  0b1c-1  done train:v1\n  0b1c-2\n  and more";
+        assert_eq!((error.to_string().as_str(), error.class()), (told, Class::Ambiguous));
+        assert_eq!(ClientError::Missing(Kind::Data).to_string(), "there is no such Data");
     }
 
     #[test]

@@ -7,10 +7,17 @@ use crate::terminal::{ExitCode, Failure, note};
 use std::path::PathBuf;
 
 /// Register a server for this folder, from the file that an administrator handed out.
-///
-/// The profile is stored under the name given with --profile, or else under the path of this folder,
-/// and a file .knitprofile that names it is written here: all folders below use it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The profile is stored under the name given with --profile, or else under the path of this folder, and a file \
+.knitprofile that names it is written here: all folders below use it.
+
+Examples:
+  # Use the server of this handout in this folder and below
+  knit init ~/handout/knitprofile
+
+  # The same under a name, for use elsewhere with --profile
+  knit init --profile lab ~/handout/knitprofile")]
 pub struct Init {
     /// The file that your administrator handed out
     #[arg(value_name = "KNITPROFILE")]

@@ -20,10 +20,10 @@ pub enum Command {
     /// Push, pull, find and tag Data, and show where it comes from
     #[command(subcommand)]
     Data(data::Command),
-    /// Describe what is to be done with Data
+    /// Describe what is to be done with Data, find it, switch it on and off
     #[command(subcommand)]
     Plan(plan::Command),
-    /// Look at what was done, stop it, repeat it, wait for it
+    /// Look at executions of Plans, wait for them, stop, repeat and delete them
     #[command(subcommand)]
     Run(run::Command),
     /// Put container images into the server's registry

@@ -1,21 +1,25 @@
 //! The terminal kit: how both command lines speak to a person and to a script.
 //!
-//! Results go to stdout ([`output`]), everything else to stderr ([`note`], [`progress`], [`failure`]).
+//! Results go to stdout ([`output`], long ones as they come: [`pages`]), everything else to stderr ([`note`], [`progress`], [`failure`]).
 //! Text that came from elsewhere never reaches the terminal with control characters in it ([`plain`]).
 
 pub mod ask;
 pub mod failure;
 pub mod output;
+pub mod pages;
 pub mod program;
 pub mod progress;
 pub mod table;
+pub mod time;
 
 pub use failure::{ExitCode, Failure, finish};
-pub use output::{Format, LongOutput, Output, Show, other_than_a_format, print_json};
-pub use table::Table;
+pub use output::{Format, LongTableOutput, Look, Output, Show, TableOutput, other_than_a_format, print_json};
+pub use pages::Pages;
+pub use table::{Cell, Table, Tone};
 
 use knit_api::problem::in_words;
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 
 /// True when a person reads stdout.
@@ -28,11 +32,28 @@ pub fn stderr_is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Whether stderr may carry colour: a terminal, `NO_COLOR` unset or empty, and not `TERM=dumb`.
+/// Whether stderr may carry colour.
 pub fn stderr_has_colour() -> bool {
-    stderr_is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    has_colour(stderr_is_terminal(), |name| std::env::var_os(name))
+}
+
+/// Whether stdout may carry colour.
+pub fn stdout_has_colour() -> bool {
+    has_colour(stdout_is_terminal(), |name| std::env::var_os(name))
+}
+
+/// A terminal has colour unless `TERM=dumb` or `CLICOLOR=0`; anything has it with `CLICOLOR_FORCE`; nothing has it
+/// with `NO_COLOR`.
+fn has_colour(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is = |name: &str, text: &str| variable(name).is_some_and(|value| value == text);
+    let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+    if set("NO_COLOR") {
+        return false;
+    }
+    if set("CLICOLOR_FORCE") && !is("CLICOLOR_FORCE", "0") {
+        return true;
+    }
+    terminal && !is("TERM", "dumb") && !is("CLICOLOR", "0")
 }
 
 /// Writes a result to stdout and flushes it.
@@ -68,5 +89,27 @@ mod tests {
     fn escape_sequences_from_elsewhere_lose_their_power() {
         assert_eq!(plain("a\tb\nc"), "a\tb\nc");
         assert_eq!(plain("\u{1b}[2Jx\r\u{9b}"), "\u{fffd}[2Jx\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn colour_is_for_terminals_and_the_environment_has_the_last_word() {
+        for (terminal, environment, colour) in [
+            (true, &[][..], true),
+            (false, &[], false),
+            (true, &[("NO_COLOR", "1")], false),
+            (true, &[("NO_COLOR", "")], true),
+            (true, &[("TERM", "dumb")], false),
+            (true, &[("TERM", "xterm")], true),
+            (true, &[("CLICOLOR", "0")], false),
+            (false, &[("CLICOLOR", "1")], false),
+            (false, &[("CLICOLOR_FORCE", "1")], true),
+            (false, &[("CLICOLOR_FORCE", "0")], false),
+            (false, &[("CLICOLOR_FORCE", "")], false),
+            (true, &[("CLICOLOR_FORCE", "1"), ("TERM", "dumb")], true),
+            (true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        ] {
+            let variable = |name: &str| environment.iter().find(|(of, _)| *of == name).map(|(_, value)| value.into());
+            assert_eq!(has_colour(terminal, variable), colour, "{terminal} {environment:?}");
+        }
     }
 }

@@ -6,28 +6,36 @@ use crate::lineage::{Graph, dot, json, svg, tree};
 use crate::project::Project;
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, print, print_json, stdout_is_terminal};
+use knit_api::candidate::Kind;
 use knit_api::client::ClientError;
 use knit_api::id::DataId;
 
 /// Draw what a Data was made from, and what was made from it. Without -u and -d, both.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Where does this model come from?
+  knit data lineage -u 0b1c2d3e
+
+  # Everything that was made from this dataset, as a picture
+  knit data lineage -d -n all -o svg 0b1c2d3e > lineage.svg")]
 pub struct Lineage {
-    /// What it was made from
+    /// Follow what it was made from
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     upstream: Option<bool>,
-    /// What was made from it
+    /// Follow what was made from it
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     downstream: Option<bool>,
     /// How many steps from Data to Data are followed: a number, or all
     #[arg(short, long = "numbers", value_name = "N|all", default_value = "3", allow_hyphen_values = true)]
     numbers: Depth,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
-    /// How to draw it [default: tree on a terminal, dot otherwise]
-    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    /// How to draw it: tree, dot (for Graphviz), svg or json [default: tree on a terminal, dot elsewhere]
+    #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true)]
     output: Option<Form>,
 }
 
@@ -50,11 +58,10 @@ impl Lineage {
         let server = project.server()?;
         let what = format!("cannot draw the lineage of {}", self.id);
         let failed = |e: &ClientError| server.failed(&what, e);
-        let start = server.client.data(&self.id).await.map_err(|e| failed(&e))?.ok_or_else(|| {
-            Failure::new(&what)
-                .why("there is no such Data")
-                .advice("find it by its tags: knit data find -t KEY:VALUE")
-                .exit(ExitCode::NotFound)
+        let ask = async |id: &DataId| server.client.data(id).await?.ok_or(ClientError::Missing(Kind::Data));
+        let start = server.by_id(&self.id, ask).await.map_err(|error| match error {
+            ClientError::Missing(_) => failed(&error).advice("find it by its tags: knit data find -t KEY:VALUE"),
+            _ => failed(&error),
         })?;
         let neither = self.upstream.is_none() && self.downstream.is_none();
         let progress = Progress::waiting(&format!("following {}", self.id));

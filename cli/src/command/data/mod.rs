@@ -7,12 +7,17 @@ pub mod push;
 pub mod tag;
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Format, Show, Table};
+use crate::terminal::{Cell, ExitCode, Failure, Look, Show, Table, Tone};
 use clap::Subcommand;
 use knit_api::data::Data;
+use knit_api::tag::{PROCESSING, TIMESTAMP};
+use knit_api::time::Timestamp;
 
 /// The commands about Data.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Data is a folder with tags (KEY:VALUE). Its content never changes; its tags may. Plans choose what they read \
+by tags. Where a DATA_ID is asked for, its beginning does.")]
 pub enum Command {
     /// Register folders or files as Data
     Push(push::Push),
@@ -39,44 +44,53 @@ impl Command {
     }
 }
 
-/// Data as a table.
-pub fn table(list: &[&Data]) -> Table {
-    let mut table = Table::new()
+/// The columns of Data, without rows.
+pub fn columns() -> Table {
+    Table::new()
         .whole("ID")
         .column("TAGS")
         .whole("STATE")
-        .column("MADE BY")
+        .spare("MADE BY")
         .whole("TIME")
         .wide("RUN")
         .wide("USED BY")
         .wide("DIGEST")
-        .when_empty("No Data.");
+        .when_empty("No Data.")
+}
+
+/// One Data in these columns.
+pub fn row(data: &Data) -> Vec<Cell> {
+    let tone = match data.transient() {
+        None => Tone::Good,
+        Some(PROCESSING) => Tone::Busy,
+        Some(_) => Tone::Bad,
+    };
+    let time = data.tags.iter().find(|tag| tag.key == TIMESTAMP).map(|tag| tag.value.as_str());
+    vec![
+        data.id.to_string().into(),
+        data.user_tags().map(ToString::to_string).collect::<Vec<_>>().join("\n").into(),
+        Cell::toned(data.transient().unwrap_or("ready"), tone),
+        data.upstream.run.plan.title().into(),
+        match Timestamp::parse_strict(time.unwrap_or_default()) {
+            Ok(time) => Cell::time(time),
+            Err(_) => time.unwrap_or_default().into(),
+        },
+        data.upstream.run.id.to_string().into(),
+        data.downstreams.len().to_string().into(),
+        data.digest.clone().unwrap_or_default().into(),
+    ]
+}
+
+/// Data as a table.
+pub fn table(list: &[&Data]) -> Table {
+    let mut table = columns();
     for data in list {
-        let system = |key: &str| data.tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str());
-        table.row([
-            data.id.to_string(),
-            data.user_tags().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-            data.transient().unwrap_or("ready").to_owned(),
-            data.upstream.run.plan.title(),
-            local_time(system(knit_api::tag::TIMESTAMP)),
-            data.upstream.run.id.to_string(),
-            data.downstreams.len().to_string(),
-            data.digest.clone().unwrap_or_default(),
-        ]);
+        table.row(row(data));
     }
     table
 }
 
-/// A time as the wire has it, in the zone of this machine and without its offset.
-fn local_time(text: Option<&str>) -> String {
-    let Some(text) = text else { return String::new() };
-    match knit_api::time::Timestamp::parse_strict(text) {
-        Ok(time) => crate::command::run::shown_time(time),
-        Err(_) => text.to_owned(),
-    }
-}
-
 /// Prints one Data.
-pub fn print(data: &Data, format: Option<Format>) -> Result<(), Failure> {
-    Show { value: data, table: &|| table(&[data]), names: &|| vec![data.id.to_string()] }.print(format)
+pub fn print(data: &Data, look: impl Into<Look>) -> Result<(), Failure> {
+    Show { value: data, table: &|| table(&[data]), names: &|| vec![data.id.to_string()] }.print_one(look)
 }

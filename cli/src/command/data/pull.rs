@@ -47,6 +47,16 @@ impl Archive {
 
 /// Fetch a Data, as the archive DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Fetch the files into ./result/DATA_ID
+  knit data pull -x 0b1c2d3e ./result
+
+  # Fetch an archive that can be pushed elsewhere without loss
+  knit data pull --format tar.zst 0b1c2d3e
+
+  # Look at what is in it without keeping it
+  knit data pull 0b1c2d3e - | tar tz")]
 pub struct Pull {
     /// Fetch the files themselves instead of an archive
     #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -59,7 +69,7 @@ pub struct Pull {
     /// The form of the archive: tar.gz as v1.6.1 makes it, or the whole folder with its modes, links and digest
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Archive::TarGz, conflicts_with = "extract")]
     format: Archive,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// The folder to put it in, made if need be; - writes the archive to stdout
@@ -95,9 +105,7 @@ impl Pull {
                 Failure::usage("an archive is nothing for a terminal").advice("send stdout to a file or a program")
             );
         }
-        if self.id.is_empty() || self.id.as_str().contains(['/', '\\', '\0']) || self.id.as_str().starts_with('.') {
-            return Err(Failure::usage(format!("\"{}\" is not the id of a Data", self.id)));
-        }
+        check_name(&self.id)?;
         let destination = expanded(&self.destination);
         let server = project.server()?;
         match (to_stdout, self.extract) {
@@ -111,15 +119,19 @@ impl Pull {
         format!("cannot pull {}", self.id)
     }
 
-    async fn open(&self, server: &Server, wanted: Form) -> Result<Download, Failure> {
-        server.client.download(&self.id, wanted).await.map_err(|e| server.failed(self.what(), &e))
+    /// The content, and the whole id of what it is the content of.
+    async fn open(&self, server: &Server, wanted: Form) -> Result<(DataId, Download), Failure> {
+        let open = async |id: &DataId| Ok((id.clone(), server.client.download(id, wanted).await?));
+        let (id, download) = server.by_id(&self.id, open).await.map_err(|e| server.failed(self.what(), &e))?;
+        check_name(&id)?;
+        Ok((id, download))
     }
 
     /// The archive in the form that was asked for, and no other.
-    async fn open_archive(&self, server: &Server) -> Result<Download, Failure> {
-        let download = self.open(server, self.format.form()).await?;
+    async fn open_archive(&self, server: &Server) -> Result<(DataId, Download), Failure> {
+        let (id, download) = self.open(server, self.format.form()).await?;
         if download.form() == self.format.form() {
-            return Ok(download);
+            return Ok((id, download));
         }
         Err(Failure::new(self.what())
             .why(format!("the server does not send {} archives", &self.format.suffix()[1..]))
@@ -155,7 +167,7 @@ impl Pull {
     }
 
     async fn to_stdout(&self, server: &Server) -> Result<ExitCode, Failure> {
-        let download = self.open_archive(server).await?;
+        let (_, download) = self.open_archive(server).await?;
         let form = download.form();
         let copy = move |stream: &mut dyn Read| {
             let mut stdout = io::stdout().lock();
@@ -169,10 +181,10 @@ impl Pull {
     async fn to_file(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
         let failed =
             |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
-        let download = self.open_archive(server).await?;
+        let (id, download) = self.open_archive(server).await?;
         let form = download.form();
         std::fs::create_dir_all(destination).map_err(failed)?;
-        let path = destination.join(format!("{}{}", self.id, self.format.suffix()));
+        let path = destination.join(format!("{id}{}", self.format.suffix()));
         let beside = beside(self.format.suffix()).tempfile_in(destination).map_err(failed)?;
         let keep = move |stream: &mut dyn Read| {
             let mut beside = beside;
@@ -196,14 +208,10 @@ impl Pull {
     async fn to_folder(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
         let failed =
             |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
-        let folder = destination.join(self.id.as_str());
-        if !self.force && folder.symlink_metadata().is_ok() {
-            return Err(Failure::new(self.what())
-                .why(format!("{} is there already", folder.display()))
-                .advice("remove it, give another DEST, or replace it with --force")
-                .exit(ExitCode::Conflict));
-        }
-        let download = self.open(server, server.client.whole_folder()).await?;
+        // Before anything is fetched, and again should the id have been a part of another one.
+        self.place(destination, &self.id)?;
+        let (id, download) = self.open(server, server.client.whole_folder()).await?;
+        let folder = self.place(destination, &id)?;
         std::fs::create_dir_all(destination).map_err(failed)?;
         let beside = beside("").tempdir_in(destination).map_err(failed)?;
         let form = download.form();
@@ -221,11 +229,31 @@ impl Pull {
         Ok(ExitCode::Ok)
     }
 
+    /// The folder that it becomes, unless something is there that must stay.
+    fn place(&self, destination: &Path, id: &DataId) -> Result<PathBuf, Failure> {
+        let folder = destination.join(id.as_str());
+        if !self.force && folder.symlink_metadata().is_ok() {
+            return Err(Failure::new(self.what())
+                .why(format!("{} is there already", folder.display()))
+                .advice("remove it, give another DEST, or replace it with --force")
+                .exit(ExitCode::Conflict));
+        }
+        Ok(folder)
+    }
+
     fn warn_unchecked(&self, checked: Checked) {
         if checked == Checked::NoChecksum {
             note(&format!("{}: the server sent no checksum, so only the archive's own checks were made", self.id));
         }
     }
+}
+
+/// An id becomes the name of a file or a folder, and must not lead elsewhere.
+fn check_name(id: &DataId) -> Result<(), Failure> {
+    if id.is_empty() || id.as_str().contains(['/', '\\', '\0']) || id.as_str().starts_with('.') {
+        return Err(Failure::usage(format!("\"{id}\" is not the id of a Data")));
+    }
+    Ok(())
 }
 
 /// Names and modes of what stands beside a place until it is complete; the umask applies.

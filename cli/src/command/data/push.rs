@@ -3,7 +3,7 @@
 use crate::args;
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
-use crate::terminal::{ExitCode, Failure, Format, Output, failure, note, print};
+use crate::terminal::{ExitCode, Failure, Format, Look, TableOutput, failure, note, print};
 use knit_api::bundle::{self, Observer, PackOptions};
 use knit_api::client::{Class, UploadError};
 use knit_api::data::Data;
@@ -11,14 +11,22 @@ use knit_api::tag::Tag;
 use std::path::{Path, PathBuf};
 
 /// Register each SOURCE as one Data: a folder with all that is in it, or a single file.
-///
-/// The tags of the environment file (knitenv) are added to those given here.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The tags of the environment file (knitenv) are added to those given here. One SOURCE that cannot be pushed does \
+not keep the others from it.
+
+Examples:
+  # Register a folder with two tags
+  knit data push -t project:digits -t type:dataset ./dataset
+
+  # Register each folder with its own name as a tag, and print the ids alone
+  knit data push -n -t project:digits -o name ./train ./test")]
 pub struct Push {
     /// Give the Data this tag; repeat it for several
     #[arg(short, long = "tag", value_name = "KEY:VALUE", value_parser = Tag::parse_user, allow_hyphen_values = true)]
     tags: Vec<Tag>,
-    /// Give each Data the tag `name:LAST-PART-OF-SOURCE`
+    /// Give each Data the tag name:LAST-PART-OF-SOURCE, as in name:train for ./train
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     name: bool,
@@ -30,16 +38,16 @@ pub struct Push {
     #[arg(value_name = "SOURCE", required = true)]
     sources: Vec<PathBuf>,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Push {
     /// Pushes one after the other. One that fails does not keep the others from being pushed, unless
     /// the server itself is the trouble.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let common = common_tags(&self.tags, project)?;
         let server = project.server()?;
-        let format = Format::or_fitting(self.output.format);
         let mut pushed: Vec<Data> = Vec::new();
         let mut incomplete = false;
         let mut failures: Vec<Failure> = Vec::new();
@@ -47,7 +55,7 @@ impl Push {
             match self.push(&server, source, &common).await {
                 Ok(one) => {
                     incomplete |= one.untagged;
-                    print_one(&one.data, format, pushed.is_empty())?;
+                    print_one(&one.data, &look, pushed.is_empty())?;
                     pushed.push(one.data);
                 }
                 Err(Stop { failure, hopeless }) => {
@@ -58,8 +66,8 @@ impl Push {
                 }
             }
         }
-        if matches!(format, Format::Table | Format::Wide) && !pushed.is_empty() {
-            print(&super::table(&pushed.iter().collect::<Vec<_>>()).render(format == Format::Wide))?;
+        if matches!(look.format(), Format::Table | Format::Wide) && !pushed.is_empty() {
+            print(&super::table(&pushed.iter().collect::<Vec<_>>()).render_as(&look.view()))?;
         }
         match (failures.len(), pushed.len()) {
             (0, _) if incomplete => Ok(ExitCode::Partial),
@@ -204,13 +212,13 @@ fn tag_command(data: &Data, tags: &[Tag]) -> String {
 }
 
 /// Prints each Data as soon as it is there; tables wait for all.
-fn print_one(data: &Data, format: Format, first: bool) -> Result<(), Failure> {
-    if format == Format::Yaml && !first {
+fn print_one(data: &Data, look: &Look, first: bool) -> Result<(), Failure> {
+    if look.format() == Format::Yaml && !first {
         print("---\n")?;
     }
-    match format {
+    match look.format() {
         Format::Table | Format::Wide => Ok(()),
-        other => super::print(data, Some(other)),
+        _ => super::print(data, look),
     }
 }
 

@@ -3,14 +3,18 @@
 use super::failed;
 use crate::image::{Listed, list};
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output, Show, Table};
+use crate::terminal::{ExitCode, Failure, Show, Table, TableOutput};
 use serde::Serialize;
 
 /// List the images in the registry of the server.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Names alone
+  knit image ls -o name")]
 pub struct Ls {
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 #[derive(Serialize)]
@@ -23,6 +27,7 @@ struct Line {
 impl Ls {
     /// Asks, and prints a list, which may be empty.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&columns())?;
         let server = project.server()?;
         let registry = server.registry().await?;
         let found = list(&registry, server.token())
@@ -37,13 +42,17 @@ impl Ls {
             table: &|| table(&lines),
             names: &|| lines.iter().map(|line| line.image.clone()).collect(),
         }
-        .print(self.output.format)?;
+        .print(&look)?;
         Ok(ExitCode::Ok)
     }
 }
 
+fn columns() -> Table {
+    Table::new().column("IMAGE").whole("SIZE").column("DIGEST").when_empty("No images.")
+}
+
 fn table(lines: &[Line]) -> Table {
-    let mut table = Table::new().column("IMAGE").whole("SIZE").column("DIGEST").when_empty("No images.");
+    let mut table = columns();
     for line in lines {
         table.row([line.image.clone(), indicatif::HumanBytes(line.size).to_string(), line.digest.clone()]);
     }

@@ -13,6 +13,9 @@ use std::sync::Mutex;
 
 /// The commands about images.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Plans name images. One without a host (train:v1) is looked for in the server's own registry, and these commands \
+put it there; no Docker is needed.")]
 pub enum Command {
     /// Put an image into the registry
     Push(push::Push),

@@ -10,13 +10,19 @@ use knit_api::image::ImageRef;
 use std::path::PathBuf;
 
 /// Make a one-layer image of a folder, without Docker, put it into the registry of the server, and
-/// print the name to write into a Plan. Equal files always make the same image.
+/// print the name to write into a Plan.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Equal files always make the same image.
+
+Examples:
+  # A folder with a program and what it needs
+  knit image pack ./rootfs train:v1 --entrypoint /bin/train")]
 pub struct Pack {
     /// The folder that becomes the root of the containers
     #[arg(value_name = "ROOTFS_DIR")]
     rootfs: PathBuf,
-    /// The name it gets
+    /// The name it gets in the registry
     #[arg(value_name = "NAME:TAG", value_parser = image_name)]
     name: ImageRef,
     /// What containers execute; repeat it for further words

@@ -10,11 +10,18 @@ use std::ffi::OsString;
 
 /// Put an image into the registry of the server, and print the name to write into a Plan.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # What `docker save` or `podman save` has written
+  knit image push trainer.tar train:v1
+
+  # Without a file in between
+  docker save train:v1 | knit image push - train:v1")]
 pub struct Push {
-    /// A `docker save` or OCI archive, the folder of an OCI layout, or - for an archive on stdin
+    /// An archive of `docker save` or in OCI form, a folder in OCI layout, or - for an archive on stdin
     #[arg(value_name = "FILE|DIR|-")]
     source: OsString,
-    /// The name it gets
+    /// The name it gets in the registry
     #[arg(value_name = "NAME:TAG", value_parser = image_name)]
     name: ImageRef,
     /// Which image, when the archive holds several: its name there, or its digest

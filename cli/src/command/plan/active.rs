@@ -1,20 +1,27 @@
 //! `knit plan active`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
 /// Let a Plan make new Runs (yes), or stop it from doing so (no).
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Runs that are under way go on. Those that wait, and those for Data that come meanwhile, are parked (deactivated) \
+until the Plan is active again.
+
+Examples:
+  # No new Runs for now
+  knit plan active no 0b1c2d3e")]
 pub struct Active {
-    /// yes or no
+    /// Whether it makes new Runs
     #[arg(value_name = "yes|no", value_parser = mode, action = clap::ArgAction::Set)]
     mode: bool,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 fn mode(text: &str) -> Result<bool, String> {
@@ -28,14 +35,14 @@ fn mode(text: &str) -> Result<bool, String> {
 impl Active {
     /// Sets it, and prints the Plan.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let verb = if self.mode { "activate" } else { "deactivate" };
         let plan = server
-            .client
-            .set_plan_active(&self.id, self.mode)
+            .by_id(&self.id, async |id| server.client.set_plan_active(id, self.mode).await)
             .await
             .map_err(|e| server.failed(format!("cannot {verb} the Plan {}", self.id), &e))?;
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, look)?;
         Ok(ExitCode::Ok)
     }
 }

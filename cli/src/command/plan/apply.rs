@@ -1,7 +1,7 @@
 //! `knit plan apply`.
 
 use crate::project::{Project, Server};
-use crate::terminal::{ExitCode, Failure, Output, note};
+use crate::terminal::{ExitCode, Failure, TableOutput, note};
 use crate::{args, plan_file, yaml};
 use knit_api::client::{ClientError, PlanQuery};
 use knit_api::image::ImageQuery;
@@ -12,22 +12,43 @@ use std::path::PathBuf;
 /// Register the Plan that a file describes. From then on Knit makes a Run of every new combination of
 /// Data that fits its inputs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A Plan file:
+  image: train:v1
+  args: [\"--dataset\", \"/in/dataset\", \"--model\", \"/out/model\"]
+  inputs:
+    - path: /in/dataset
+      tags: [\"project:digits\", \"type:dataset\"]
+  outputs:
+    - path: /out/model
+      tags: [\"project:digits\", \"type:model\"]
+  log:
+    tags: [\"project:digits\", \"type:log\"]
+
+Examples:
+  # Register it, and wait for its Runs
+  knit plan apply train.yaml
+  knit run wait --plan PLAN_ID
+
+  # In a script that may be repeated
+  knit plan apply --if-absent -o name train.yaml")]
 pub struct Apply {
     /// The file, in YAML; - reads stdin
     #[arg(value_name = "PLAN_FILE")]
     file: PathBuf,
-    /// Be content when an equal Plan is there already
+    /// An equal Plan that is there already is no failure: print that one
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Apply {
     /// Reads the file strictly, registers it, and prints the Plan. Of an equal Plan that is there
     /// already, that Plan is printed.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let name = if self.file.as_os_str() == "-" { "stdin".to_owned() } else { self.file.display().to_string() };
         let text =
             yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
@@ -35,7 +56,7 @@ impl Apply {
         let server = project.server()?;
         let error = match server.client.register_plan(&spec).await {
             Ok(plan) => {
-                super::print(&plan, self.output.format)?;
+                super::print(&plan, &look)?;
                 return Ok(ExitCode::Ok);
             }
             Err(error) => error,
@@ -43,7 +64,7 @@ impl Apply {
         let Some(plan) = equal_plan(&server, &spec, &error).await? else {
             return Err(server.failed(format!("cannot register the Plan of {name}"), &error));
         };
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, &look)?;
         if self.if_absent {
             note(&format!("an equal Plan is there already: {}", plan.summary.id));
             return Ok(ExitCode::Ok);

@@ -10,13 +10,17 @@ pub mod show;
 pub mod template;
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Format, Show, Table};
+use crate::terminal::{Cell, ExitCode, Failure, Look, Show, Table, Tone};
 use clap::Subcommand;
 use knit_api::plan::Plan;
 use knit_api::tag::Tag;
 
 /// The commands about Plans.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Plan is a container image with inputs and outputs: paths with tags. For every new combination of Data whose \
+tags fit its inputs, Knit makes one Run. Where a PLAN_ID is asked for, its beginning does, or the Plan's name: \
+an annotation name=NAME.")]
 pub enum Command {
     /// Write a Plan file for an image, to be completed
     ///
@@ -69,12 +73,9 @@ impl Command {
     }
 }
 
-/// Plans as a table.
-pub fn table(list: &[&Plan]) -> Table {
-    let point = |path: &str, tags: &[Tag]| {
-        format!("{path} {}", tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")).trim_end().to_owned()
-    };
-    let mut table = Table::new()
+/// The columns of Plans, without rows.
+pub fn columns() -> Table {
+    Table::new()
         .whole("ID")
         .column("IMAGE")
         .whole("ACTIVE")
@@ -83,26 +84,42 @@ pub fn table(list: &[&Plan]) -> Table {
         .wide("RESOURCES")
         .wide("COMMAND")
         .wide("ANNOTATIONS")
-        .when_empty("No Plans.");
+        .when_empty("No Plans.")
+}
+
+/// One Plan in these columns.
+pub fn row(plan: &Plan) -> Vec<Cell> {
+    let point = |path: &str, tags: &[Tag]| {
+        format!("{path} {}", tags.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")).trim_end().to_owned()
+    };
+    let inputs: Vec<String> = plan.inputs.iter().map(|i| point(&i.mountpoint.path, &i.mountpoint.tags)).collect();
+    let mut outputs: Vec<String> = plan.outputs.iter().map(|o| point(&o.mountpoint.path, &o.mountpoint.tags)).collect();
+    outputs.extend(plan.log.iter().map(|log| point("(log)", &log.log.tags)));
+    let resources: Vec<String> = plan.resources.iter().map(|(kind, amount)| format!("{kind}={amount}")).collect();
+    let annotations: Vec<String> = plan.summary.annotations.iter().map(ToString::to_string).collect();
+    let command = [plan.summary.entrypoint.join(" "), plan.summary.args.join(" ")].join(" ");
+    vec![
+        plan.summary.id.to_string().into(),
+        plan.summary.title().into(),
+        if plan.active { Cell::toned("yes", Tone::Good) } else { Cell::toned("no", Tone::Faint) },
+        inputs.join("\n").into(),
+        outputs.join("\n").into(),
+        resources.join(" ").into(),
+        command.trim().into(),
+        annotations.join(" ").into(),
+    ]
+}
+
+/// Plans as a table.
+pub fn table(list: &[&Plan]) -> Table {
+    let mut table = columns();
     for plan in list {
-        let mut outputs: Vec<String> =
-            plan.outputs.iter().map(|o| point(&o.mountpoint.path, &o.mountpoint.tags)).collect();
-        outputs.extend(plan.log.iter().map(|log| point("(log)", &log.log.tags)));
-        table.row([
-            plan.summary.id.to_string(),
-            plan.summary.title(),
-            if plan.active { "yes" } else { "no" }.to_owned(),
-            plan.inputs.iter().map(|i| point(&i.mountpoint.path, &i.mountpoint.tags)).collect::<Vec<_>>().join("\n"),
-            outputs.join("\n"),
-            plan.resources.iter().map(|(kind, amount)| format!("{kind}={amount}")).collect::<Vec<_>>().join(" "),
-            [plan.summary.entrypoint.join(" "), plan.summary.args.join(" ")].join(" ").trim().to_owned(),
-            plan.summary.annotations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-        ]);
+        table.row(row(plan));
     }
     table
 }
 
 /// Prints one Plan.
-pub fn print(plan: &Plan, format: Option<Format>) -> Result<(), Failure> {
-    Show { value: plan, table: &|| table(&[plan]), names: &|| vec![plan.summary.id.to_string()] }.print(format)
+pub fn print(plan: &Plan, look: impl Into<Look>) -> Result<(), Failure> {
+    Show { value: plan, table: &|| table(&[plan]), names: &|| vec![plan.summary.id.to_string()] }.print_one(look)
 }

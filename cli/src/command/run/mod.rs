@@ -8,13 +8,16 @@ pub mod stop;
 pub mod wait;
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Format, Show, Table};
+use crate::terminal::{Cell, ExitCode, Failure, Look, Show, Table, Tone};
 use clap::Subcommand;
-use knit_api::run::{Assignment, Run};
-use knit_api::time::Timestamp;
+use knit_api::run::{Assignment, Run, RunStatus};
 
 /// The commands about Runs.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+A Run is one execution of a Plan with one combination of Data. Its life: waiting, ready, starting, running, \
+completing, done; or aborting, failed. deactivated: its Plan is inactive. Where a RUN_ID is asked for, its \
+beginning does.")]
 pub enum Command {
     /// List Runs by Plan, Data, status and time
     Find(find::Find),
@@ -44,38 +47,59 @@ impl Command {
     }
 }
 
-/// Runs as a table.
-pub fn table(list: &[&Run]) -> Table {
-    let points = |assignments: &[Assignment]| {
-        assignments.iter().map(|a| format!("{} {}", a.path, a.data).trim_end().to_owned()).collect::<Vec<_>>()
-    };
-    let mut table = Table::new()
+/// The columns of Runs, without rows.
+pub fn columns() -> Table {
+    Table::new()
         .whole("ID")
         .whole("STATUS")
         .column("PLAN")
         .whole("SINCE")
-        .column("RESULT")
+        .brief("RESULT")
         .wide("PLAN ID")
         .wide("INPUTS")
         .wide("OUTPUTS")
         .wide("IMAGE DIGEST")
-        .when_empty("No Runs.");
+        .when_empty("No Runs.")
+}
+
+/// One Run in these columns.
+pub fn row(run: &Run) -> Vec<Cell> {
+    let points = |assignments: &[Assignment]| {
+        assignments.iter().map(|a| format!("{} {}", a.path, a.data).trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    let mut outputs = points(&run.outputs);
+    outputs.extend(run.log.iter().map(|log| format!("(log) {}", log.data)));
+    vec![
+        run.summary.id.to_string().into(),
+        Cell::toned(run.summary.status.as_str(), tone(run.summary.status)),
+        run.summary.plan.title().into(),
+        Cell::time(run.summary.updated_at),
+        result(run).into(),
+        run.summary.plan.id.to_string().into(),
+        points(&run.inputs).join("\n").into(),
+        outputs.join("\n").into(),
+        run.image_digest.clone().unwrap_or_default().into(),
+    ]
+}
+
+/// Runs as a table.
+pub fn table(list: &[&Run]) -> Table {
+    let mut table = columns();
     for run in list {
-        let mut outputs = points(&run.outputs);
-        outputs.extend(run.log.iter().map(|log| format!("(log) {}", log.data)));
-        table.row([
-            run.summary.id.to_string(),
-            run.summary.status.to_string(),
-            run.summary.plan.title(),
-            shown_time(run.summary.updated_at),
-            result(run),
-            run.summary.plan.id.to_string(),
-            points(&run.inputs).join("\n"),
-            outputs.join("\n"),
-            run.image_digest.clone().unwrap_or_default(),
-        ]);
+        table.row(row(run));
     }
     table
+}
+
+/// What a status means to whoever looks over many.
+fn tone(status: RunStatus) -> Tone {
+    match status {
+        RunStatus::Waiting | RunStatus::Ready => Tone::Waiting,
+        RunStatus::Starting | RunStatus::Running | RunStatus::Completing => Tone::Busy,
+        RunStatus::Aborting | RunStatus::Failed => Tone::Bad,
+        RunStatus::Done => Tone::Good,
+        RunStatus::Deactivated | RunStatus::Invalidated => Tone::Faint,
+    }
 }
 
 /// How a Run ended, or what it waits for.
@@ -87,16 +111,7 @@ pub fn result(run: &Run) -> String {
     [exit, run.reason.clone()].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-/// A time for a person: in the zone of this machine, to the second.
-pub fn shown_time(time: Timestamp) -> String {
-    let text = time.in_local_zone().to_string();
-    match text.get(..19) {
-        Some(second) => second.replacen('T', " ", 1),
-        None => text,
-    }
-}
-
 /// Prints one Run.
-pub fn print(run: &Run, format: Option<Format>) -> Result<(), Failure> {
-    Show { value: run, table: &|| table(&[run]), names: &|| vec![run.summary.id.to_string()] }.print(format)
+pub fn print(run: &Run, look: impl Into<Look>) -> Result<(), Failure> {
+    Show { value: run, table: &|| table(&[run]), names: &|| vec![run.summary.id.to_string()] }.print_one(look)
 }

@@ -3,7 +3,7 @@
 use crate::args;
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
-use crate::terminal::{ExitCode, Failure, Output, note};
+use crate::terminal::{ExitCode, Failure, TableOutput, note};
 use knit_api::client::{Class, ClientError};
 use knit_api::id::RunId;
 use std::time::Duration;
@@ -11,6 +11,13 @@ use tokio::io::AsyncWriteExt as _;
 
 /// Print one Run, or its log.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # How does it stand, and what does it wait for?
+  knit run show 0b1c2d3e
+
+  # Watch it work
+  knit run show --log --follow 0b1c2d3e")]
 pub struct RunShow {
     /// Print the log instead of the Run
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -20,16 +27,17 @@ pub struct RunShow {
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     follow: bool,
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl RunShow {
     /// Prints one or the other.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         if self.log {
             return self.print_log(&server).await;
@@ -38,11 +46,10 @@ impl RunShow {
             note("--follow has no effect without --log");
         }
         let run = server
-            .client
-            .run(&self.id)
+            .by_id(&self.id, async |id| server.client.run(id).await)
             .await
             .map_err(|e| server.failed(format!("cannot show the Run {}", self.id), &e))?;
-        super::print(&run, self.output.format)?;
+        super::print(&run, look)?;
         Ok(ExitCode::Ok)
     }
 
@@ -53,8 +60,15 @@ impl RunShow {
         let mut stdout = tokio::io::stdout();
         let mut printed: u64 = 0;
         let mut breaks = 0;
+        let open = server.by_id(&self.id, async |id| Ok((id.clone(), self.open_log(server, id).await?)));
+        let (id, log) = open.await.map_err(|e| failed(&e))?;
+        let mut opened = Some(log);
         loop {
-            let mut log = match self.open_log(server).await {
+            let open = match opened.take() {
+                Some(log) => Ok(log),
+                None => self.open_log(server, &id).await,
+            };
+            let mut log = match open {
                 Ok(log) => log,
                 Err(error) if self.follow && printed > 0 && breaks < 30 && is_break(&error) => {
                     breaks += 1;
@@ -92,16 +106,15 @@ impl RunShow {
     }
 
     /// Opens the log; with `follow` waits until there is one.
-    async fn open_log(&self, server: &Server) -> Result<knit_api::client::RunLog, ClientError> {
+    async fn open_log(&self, server: &Server, id: &RunId) -> Result<knit_api::client::RunLog, ClientError> {
         let mut waiting: Option<Progress> = None;
         let mut pause = Duration::from_millis(100);
         let mut again = false;
         loop {
-            match server.client.run_log(&self.id, self.follow).await {
+            match server.client.run_log(id, self.follow).await {
                 Err(error) if self.follow && error.class() == Class::NotNow => {
-                    waiting
-                        .get_or_insert_with(|| Progress::waiting(&format!("waiting for the Run {} to start", self.id)));
-                    let signalled = server.client.wait_for_start(&self.id).await?;
+                    waiting.get_or_insert_with(|| Progress::waiting(&format!("waiting for the Run {id} to start")));
+                    let signalled = server.client.wait_for_start(id).await?;
                     if signalled && !again {
                         again = true;
                         continue;

@@ -2,7 +2,7 @@
 
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
-use crate::terminal::{ExitCode, Failure, Output, Show};
+use crate::terminal::{ExitCode, Failure, Look, Show, TableOutput};
 use knit_api::client::RunQuery;
 use knit_api::id::{PlanId, RunId};
 use knit_api::run::{Run, RunStatus, exit_code};
@@ -17,18 +17,27 @@ const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// Wait for the end of a Run, or until a Plan has no Run under way. Ends with 0 when all went well,
 /// with 1 when a Run failed, with 7 when the time is over.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Ends with 0 when all went well, with 1 when a Run failed, with 7 when the time is over.
+
+Examples:
+  # Wait for a Run, and fetch what it made
+  knit run wait 0b1c2d3e
+
+  # In a script: all Runs of a Plan, but no longer than an hour
+  knit run wait --plan dada2d3e --timeout 1h")]
 pub struct Wait {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID", required_unless_present = "plan", conflicts_with = "plan")]
     run: Option<RunId>,
-    /// Wait for the Runs of this Plan
+    /// Wait for the Runs of this Plan: its id, its beginning, or its name
     #[arg(long, value_name = "PLAN_ID", allow_hyphen_values = true)]
     plan: Option<PlanId>,
     /// Wait no longer than this (90s, 1h30m)
     #[arg(long, value_name = "DURATION", value_parser = patience, allow_hyphen_values = true)]
     timeout: Option<std::time::Duration>,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 fn patience(text: &str) -> Result<std::time::Duration, String> {
@@ -40,8 +49,10 @@ fn patience(text: &str) -> Result<std::time::Duration, String> {
 
 impl Wait {
     /// Waits, prints the Run or Runs, and ends with their success.
-    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+    pub async fn run(mut self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let server = project.server()?;
+        self.find(&server).await?;
         let what = match (&self.run, &self.plan) {
             (_, Some(plan)) => format!("the Runs of the Plan {plan}"),
             (Some(run), None) => format!("the Run {run}"),
@@ -60,7 +71,7 @@ impl Wait {
         };
         waiting.clear();
         let runs = ended?;
-        self.print(&runs)?;
+        self.print(&runs, &look)?;
         match runs.iter().find(|run| run.summary.status != RunStatus::Done && run.summary.status.is_over()) {
             None => Ok(ExitCode::Ok),
             Some(run) => {
@@ -72,6 +83,21 @@ impl Wait {
                 Err(if has_log(run) { failure.advice(format!("knit run show --log {id}")) } else { failure })
             }
         }
+    }
+
+    /// Finds what is to be waited for, and its whole id.
+    async fn find(&mut self, server: &Server) -> Result<(), Failure> {
+        if let Some(given) = &self.run {
+            let found = server.by_id(given, async |id| server.client.run(id).await).await;
+            let run = found.map_err(|e| server.failed(format!("cannot wait for the Run {given}"), &e))?;
+            self.run = Some(run.summary.id);
+        }
+        if let Some(given) = &self.plan {
+            let found = server.by_id(given, async |id| server.client.plan(id).await).await;
+            let plan = found.map_err(|e| server.failed(format!("cannot wait for the Runs of the Plan {given}"), &e))?;
+            self.plan = Some(plan.summary.id);
+        }
+        Ok(())
     }
 
     /// The Runs that count, once all of them are over.
@@ -118,15 +144,15 @@ impl Wait {
         lines.iter().flat_map(|line| ["\n  ", line]).collect()
     }
 
-    fn print(&self, runs: &[Run]) -> Result<(), Failure> {
+    fn print(&self, runs: &[Run], look: &Look) -> Result<(), Failure> {
         match (&self.plan, runs) {
-            (None, [run]) => super::print(run, self.output.format),
+            (None, [run]) => super::print(run, look),
             _ => Show {
                 value: runs,
                 table: &|| super::table(&runs.iter().collect::<Vec<_>>()),
                 names: &|| runs.iter().map(|run| run.summary.id.to_string()).collect(),
             }
-            .print(self.output.format),
+            .print(look),
         }
     }
 }
