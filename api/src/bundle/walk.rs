@@ -1,6 +1,7 @@
 //! Walks a folder in canonical order: depth first, siblings by the bytes of their names, never
 //! outside the root, with the names of one folder per level in memory.
 
+use super::select::{Selection, Selector};
 use super::tree::{Folder, Kind, Look, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes};
 use super::{Error, Limits};
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// How to walk.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Walk {
     /// Follow links and show what they lead to.
     pub(super) dereference: bool,
@@ -16,6 +17,8 @@ pub(super) struct Walk {
     pub(super) mend: bool,
     /// Make every entry, and the root, this process's own.
     pub(super) own: bool,
+    /// Show only these entries, and all folders.
+    pub(super) only: Option<Selection>,
 }
 
 /// What stands at [`Walker::path`].
@@ -40,6 +43,9 @@ pub(super) struct Walker {
     path: Vec<u8>,
     /// Names read so far.
     listed: u64,
+    selector: Option<Selector>,
+    /// Whether the entry shown last is one of those that are asked for.
+    selected: bool,
 }
 
 struct Level {
@@ -61,6 +67,8 @@ impl Walker {
         }
         let mut walker = Self {
             root: root.to_owned(),
+            selector: how.only.as_ref().map(Selection::start),
+            selected: true,
             how,
             limits: limits.clone(),
             levels: Vec::new(),
@@ -93,6 +101,8 @@ impl Walker {
             levels: vec![level],
             path: Vec::new(),
             listed: 1,
+            selector: None,
+            selected: true,
         })
     }
 
@@ -124,9 +134,21 @@ impl Walker {
                 continue;
             }
             self.limits.check_path(&self.path, self.levels.len())?;
+            let kind = self.told(start, kind)?;
+            if let Some(selector) = &mut self.selector {
+                self.selected = selector.takes(&self.path, kind == Kind::Directory);
+                if !self.selected && kind != Kind::Directory {
+                    continue;
+                }
+            }
             return self.visit(start, kind).map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether the entry shown last is one of those that are asked for, and not only a folder on the way.
+    pub(super) fn is_selected(&self) -> bool {
+        self.selected
     }
 
     /// Removes the entry shown last, which must not be a folder.
@@ -141,12 +163,18 @@ impl Walker {
             && matches!(self.here().look_at(&self.path, self.how.dereference), Ok(look) if look.kind == Kind::Directory)
     }
 
+    /// The kind of the entry whose name begins at `start` of the path, where the listing does not tell it.
+    fn told(&self, start: usize, kind: Kind) -> Result<Kind, Error> {
+        if kind != Kind::Untold {
+            return Ok(kind);
+        }
+        let look = self.here().look_at(&self.path[start..], false);
+        Ok(look.map_err(|cause| self.unreadable(cause))?.kind)
+    }
+
     /// Looks at the entry whose name begins at `start` of the path.
     fn visit(&mut self, start: usize, mut kind: Kind) -> Result<Found, Error> {
         let name = &self.path[start..];
-        if kind == Kind::Untold {
-            kind = self.here().look_at(name, false).map_err(|cause| self.unreadable(cause))?.kind;
-        }
         let follow = self.how.dereference && kind == Kind::Link;
         if follow {
             kind = self.here().look_at(name, true).map_err(|cause| self.unreadable(cause))?.kind;
