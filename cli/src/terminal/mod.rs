@@ -8,10 +8,12 @@ pub mod failure;
 pub mod output;
 pub mod program;
 pub mod progress;
+pub mod rows;
 pub mod table;
 
 pub use failure::{ExitCode, Failure, finish};
 pub use output::{Format, LongOutput, Output, Show, other_than_a_format, print_json};
+pub use rows::Rows;
 pub use table::Table;
 
 use knit_api::problem::in_words;
