@@ -35,7 +35,7 @@ pub struct PackOptions {
 ///
 /// # Errors
 /// [`Error::Source`] for what cannot be read, [`Error::NotData`] for sockets, FIFOs and devices,
-/// [`Error::Changed`] for a file that is written to meanwhile, [`Error::LinkLoop`],
+/// [`Error::Changed`] for a file that is written to meanwhile and a folder whose entries come and go, [`Error::LinkLoop`],
 /// [`Error::TooLarge`]; each names the path. [`Error::Stream`] if `out` fails.
 pub fn pack<W: Write>(
     source: &Path,
@@ -93,7 +93,8 @@ impl<W: Write> Write for Gate<'_, W> {
 fn start(source: &Path, options: &PackOptions) -> Result<Walker, Error> {
     let found = std::fs::metadata(source).map_err(|cause| Error::source("read", source, cause))?;
     if found.is_dir() {
-        let how = Walk { dereference: options.dereference, only: options.only.clone(), ..Walk::default() };
+        let only = options.only.clone();
+        let how = Walk { dereference: options.dereference, steady: true, only, ..Walk::default() };
         Walker::new(source, true, how, &options.limits)
     } else {
         Walker::single(source, &options.limits)

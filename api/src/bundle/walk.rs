@@ -2,7 +2,9 @@
 //! outside the root, with the names of one folder per level in memory.
 
 use super::select::{Selection, Selector};
-use super::tree::{Folder, Kind, Look, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes};
+use super::tree::{
+    Folder, Kind, Look, Mtime, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes,
+};
 use super::{Error, Limits};
 use std::fs::File;
 use std::io;
@@ -17,6 +19,8 @@ pub(super) struct Walk {
     pub(super) mend: bool,
     /// Make every entry, and the root, this process's own.
     pub(super) own: bool,
+    /// Refuse a folder in which entries came or went while it was read.
+    pub(super) steady: bool,
     /// Show only these entries, and all folders.
     pub(super) only: Option<Selection>,
 }
@@ -54,6 +58,8 @@ struct Level {
     names: Names,
     next: usize,
     path_length: usize,
+    /// When its names were last changed, as it was before they were read.
+    mtime: Mtime,
 }
 
 impl Walker {
@@ -76,7 +82,7 @@ impl Walker {
             listed: 0,
         };
         let names = walker.list(&folder)?;
-        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0 });
+        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0, mtime: look.mtime });
         Ok(walker)
     }
 
@@ -91,7 +97,8 @@ impl Walker {
         let folder = Folder::open(root, true).map_err(problem)?;
         let mut names = Names::default();
         names.push(&name_bytes(name), Kind::Untold);
-        let level = Level { id: folder.look().map_err(problem)?.id, folder, names, next: 0, path_length: 0 };
+        let look = folder.look().map_err(problem)?;
+        let level = Level { id: look.id, folder, names, next: 0, path_length: 0, mtime: look.mtime };
         // A link given by name means the file it leads to.
         let how = Walk { dereference: true, ..Walk::default() };
         Ok(Self {
@@ -121,6 +128,10 @@ impl Walker {
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_length);
             let Some((name, kind)) = level.names.get(level.next) else {
+                let changed = self.how.steady && level.folder.look().is_ok_and(|look| look.mtime != level.mtime);
+                if changed {
+                    return Err(Error::Changed { path: self.full_path() });
+                }
                 self.levels.pop();
                 continue;
             };
@@ -244,7 +255,8 @@ impl Walker {
             folder.set_mode(look.mode).map_err(|cause| Error::target("set the mode of", &self.full_path(), cause))?;
         }
         let names = self.list(&folder)?;
-        self.levels.push(Level { folder, id: look.id, names, next: 0, path_length: self.path.len() });
+        let (path_length, mtime) = (self.path.len(), look.mtime);
+        self.levels.push(Level { folder, id: look.id, names, next: 0, path_length, mtime });
         Ok(Found::Directory(look))
     }
 

@@ -70,8 +70,11 @@ impl Refused {
             EngineError::NotFound(what) => Self::not_found(format!("{doing} failed: {what} is not there")),
             EngineError::Damaged(why) => {
                 tracing::error!(%error, doing, "what is kept is damaged");
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{doing} failed: {}", in_words(why)))
-                    .advice("See what else is damaged: knit data verify DATA_ID")
+                let mut refused =
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{doing} failed: {}", in_words(why)))
+                        .advice("See what else is damaged: knit data verify DATA_ID");
+                refused.problem.damaged = true;
+                refused
             }
             EngineError::NoSpace(_) => {
                 tracing::error!(%error, doing, "the disk is full");

@@ -155,7 +155,7 @@ fn unreadable(digest: &str, error: &bundle::Error) -> EngineError {
 /// Opens a regular file below the folder. Neither the path nor what stands there can lead outside, or keep
 /// the caller waiting.
 fn open_beneath(folder: &Path, path: &[u8], size: u64, shown: &str) -> Result<File, EngineError> {
-    let changed = || EngineError::Damaged(format!("{shown} is not what was registered"));
+    let changed = || EngineError::Damaged("it is not what was registered".to_owned());
     let opening = |cause: Errno| match cause {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO => changed(),
         cause => failed("open", &shown, &io::Error::from(cause)),
