@@ -27,17 +27,53 @@ pub const BUNDLE_ZSTD: &str = "application/vnd.knit.bundle+zstd";
 /// Trailer that carries the MD5 of a `tar.gz` body in lower-case hex.
 pub const CHECKSUM_MD5: &str = "x-checksum-md5";
 
+/// The list of what is in a Data, as feature `bundle` describes it: one zstd frame.
+pub const MANIFEST: &str = "application/vnd.knit.manifest+zstd";
+/// Lines of JSON.
+pub const LINES: &str = "application/x-ndjson";
+/// Header of a manifest: the root digest of its Data.
+pub const DIGEST: &str = "x-knit-digest";
+/// Parameter of a download: a glob; may be repeated.
+pub const INCLUDE: &str = "include";
+/// Parameter of a manifest: a path, its bytes percent-encoded.
+pub const UNDER: &str = "under";
+
 /// One path segment, percent-encoded.
 fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && text != "." && text != "..") {
+    encoded(text.as_bytes())
+}
+
+/// One name of any bytes, percent-encoded.
+fn encoded(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for &byte in name {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && name != b"." && name != b"..") {
             out.push(byte as char);
         } else {
             let _ = write!(out, "%{byte:02X}");
         }
     }
     out
+}
+
+/// A path inside a Data, each name percent-encoded.
+pub fn path(bytes: &[u8]) -> String {
+    bytes.split(|byte| *byte == b'/').map(encoded).collect::<Vec<_>>().join("/")
+}
+
+/// `GET` lists what is in it; not on an original server.
+pub fn data_manifest(id: &DataId) -> String {
+    format!("{}/manifest", data(id))
+}
+
+/// `GET` reads one file of it; not on an original server.
+pub fn data_file(id: &DataId, bytes: &[u8]) -> String {
+    format!("{}/files/{}", data(id), path(bytes))
+}
+
+/// `POST`: read it again and compare; not on an original server.
+pub fn data_verify(id: &DataId) -> String {
+    format!("{}/verify", data(id))
 }
 
 /// `GET` downloads, `PUT` changes tags.
@@ -118,5 +154,10 @@ mod tests {
     fn an_id_is_one_segment_whatever_it_holds() {
         assert_eq!(data(&DataId::new("a/b")), "/data/a%2Fb");
         assert_eq!(run_log(&RunId::new("..")), "/runs/%2E%2E/log");
+    }
+
+    #[test]
+    fn a_path_keeps_its_slashes_and_any_byte_of_its_names() {
+        assert_eq!(data_file(&DataId::new("d"), b"a b/\xff?#%.txt"), "/data/d/files/a%20b/%FF%3F%23%25.txt");
     }
 }

@@ -12,12 +12,15 @@ pub struct Problem {
     /// The Plan that is there already, when an equal one was registered; a member of Knit's own.
     #[serde(rename = "planId", default, skip_serializing_if = "Option::is_none")]
     pub plan_id: Option<PlanId>,
+    /// What was asked for is there, but no longer what was registered; a member of Knit's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 impl Problem {
     /// A problem with a reason alone.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { message: reason.into(), plan_id: None }
+        Self { message: reason.into(), ..Self::default() }
     }
 
     /// Adds what to do about it.

@@ -38,6 +38,9 @@ pub mod capability {
     /// `GET /data`, `/plans` and `/runs` take `limit=`, `after=` and `reverse`, and answer with a header that
     /// leads to the next page.
     pub const PAGES: &str = "pages";
+    /// `GET /data/{id}/manifest` and `/data/{id}/files/{path}`, `GET /data/{id}?include=GLOB`,
+    /// `POST /data/{id}/verify`.
+    pub const CONTENT: &str = "content";
 }
 
 /// An image registry as users reach it.

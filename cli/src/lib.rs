@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod command;
+pub mod contents;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;

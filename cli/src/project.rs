@@ -250,6 +250,15 @@ impl Server {
         Ok(one.map(|one| I::from(one.value)))
     }
 
+    /// Refuses what only a server with this capability can do; `what` is what was to be done: `verify the Data x`.
+    pub async fn requires(&self, capability: &str, what: &str) -> Result<(), Failure> {
+        let failed = |e: ClientError| self.failed(format!("cannot {what}"), &e);
+        if self.client.can(capability).await.map_err(failed)? {
+            return Ok(());
+        }
+        Err(Failure::new(format!("cannot {what}")).why(format!("the server at {} cannot do this", self.client.root())))
+    }
+
     /// The image registry beside the API: from the profile, or as the server says.
     pub async fn registry(&self) -> Result<Registry, Failure> {
         if let Some(registry) = &self.found.profile.registry {

@@ -1,6 +1,7 @@
 //! Commands that were run, with everything that a story may claim of them.
 
 use crate::processes::Process;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -145,6 +146,7 @@ pub struct Following {
     line: String,
     child: Child,
     stdout: BufReader<ChildStdout>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
     seen: Vec<u8>,
 }
 
@@ -152,10 +154,11 @@ impl Following {
     /// Starts a command.
     pub fn start(mut command: Command) -> Self {
         let line = line_of(&command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot run `{line}`: {e}"));
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        Self { line, child, stdout, seen: Vec::new() }
+        let stderr = Some(collect(child.stderr.take().expect("stderr is piped")));
+        Self { line, child, stdout, stderr, seen: Vec::new() }
     }
 
     /// Waits for a line that holds this text.
@@ -178,6 +181,21 @@ impl Following {
         self.stdout.read_to_end(&mut self.seen).unwrap_or_else(|e| panic!("`{}`: {e}", self.line));
         let status = self.child.wait().unwrap_or_else(|e| panic!("cannot wait for `{}`: {e}", self.line));
         (std::mem::take(&mut self.seen), status.code())
+    }
+
+    /// Waits for its end and returns everything that it said on stderr, and its exit code.
+    pub fn finish_with_stderr(mut self) -> (String, Option<i32>) {
+        self.stdout.read_to_end(&mut self.seen).unwrap_or_else(|e| panic!("`{}`: {e}", self.line));
+        let status = self.child.wait().unwrap_or_else(|e| panic!("cannot wait for `{}`: {e}", self.line));
+        let said = self.stderr.take().map(|reader| reader.join().expect("the reader does not panic"));
+        (String::from_utf8_lossy(&said.unwrap_or_default()).into_owned(), status.code())
+    }
+
+    /// Sends it a signal, as a terminal or a supervisor does.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, signal).unwrap_or_else(|e| panic!("`{}`: {e}", self.line));
     }
 
     /// Ends it at once.

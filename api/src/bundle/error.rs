@@ -26,10 +26,10 @@ pub enum Error {
         /// What it is.
         kind: Special,
     },
-    /// Somebody wrote to a file while it was read.
+    /// Somebody wrote to a file, or made or removed entries of a folder, while it was read.
     #[error("{} changed while it was read; try again when nothing writes to it", Shown(.path))]
     Changed {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
     },
     /// Following links leads in a circle.

@@ -21,17 +21,39 @@ pub(super) fn unpack<R: Read>(
     observer: &mut dyn Observer,
 ) -> Result<Summary, Error> {
     let open = vec![(Vec::new(), root)];
-    Unpacker { input, into, limits, observer, tally: Tally::default(), open }.run()
+    Unpacker { entries: Told::new(input, limits), into, limits, observer, tally: Tally::default(), open }.run()
 }
 
 struct Unpacker<'a, R: Read> {
-    input: Input<R>,
+    entries: Told<R>,
     into: &'a Path,
     limits: &'a Limits,
     observer: &'a mut dyn Observer,
     tally: Tally,
     /// The folders from the root, which has no name, down to where the last entry went.
     open: Vec<(Vec<u8>, Folder)>,
+}
+
+/// The entries of an archive that count, as it tells them.
+pub(super) struct Told<R: Read> {
+    pub(super) input: Input<R>,
+    limits: Limits,
+}
+
+/// One of them.
+pub(super) struct One {
+    /// Relative to the root, plain names with single slashes between them.
+    pub(super) path: Vec<u8>,
+    pub(super) kind: Counts,
+    mtime: Mtime,
+}
+
+/// The kinds that count.
+pub(super) enum Counts {
+    /// A file; its content follows and must be taken, then its padding.
+    File { size: u64, mode: u32 },
+    /// A symlink, and where it leads.
+    Link(Vec<u8>),
 }
 
 /// What extending headers said of the entry after them.
@@ -42,15 +64,21 @@ struct Ahead {
     pax: Foreign,
 }
 
-impl<R: Read> Unpacker<'_, R> {
-    fn run(mut self) -> Result<Summary, Error> {
+impl<R: Read> Told<R> {
+    pub(super) fn new(input: Input<R>, limits: &Limits) -> Self {
+        Self { input, limits: limits.clone() }
+    }
+
+    /// The next entry that counts; none at the end of the archive, which is then read to its very end.
+    pub(super) fn next(&mut self) -> Result<Option<One>, Error> {
         let mut ahead = Ahead::default();
         loop {
             let Some(block) = self.input.block()? else {
                 return Err(Error::bad("it ends early: the archive's end is missing"));
             };
             if block == [0; header::BLOCK] {
-                break;
+                self.input.only_zeros_left()?;
+                return Ok(None);
             }
             let header = header::checked(&block)?;
             match header.entry_type() {
@@ -58,11 +86,13 @@ impl<R: Read> Unpacker<'_, R> {
                 EntryType::GNULongName => ahead.path = Some(terminated(self.extension(header)?)),
                 EntryType::GNULongLink => ahead.target = Some(terminated(self.extension(header)?)),
                 EntryType::XGlobalHeader => drop(self.extension(header)?),
-                _ => self.entry(header, std::mem::take(&mut ahead))?,
+                _ => {
+                    if let Some(one) = self.entry(header, std::mem::take(&mut ahead))? {
+                        return Ok(Some(one));
+                    }
+                }
             }
         }
-        self.input.only_zeros_left()?;
-        Ok(Summary { digest: None, entries: self.tally.entries, bytes: self.tally.bytes })
     }
 
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>, Error> {
@@ -75,7 +105,8 @@ impl<R: Read> Unpacker<'_, R> {
         Ok(content)
     }
 
-    fn entry(&mut self, header: &Header, ahead: Ahead) -> Result<(), Error> {
+    /// The entry, unless it is of a kind that is passed over.
+    fn entry(&mut self, header: &Header, ahead: Ahead) -> Result<Option<One>, Error> {
         let kind = header.entry_type();
         let path = ahead.pax.path.or(ahead.path).unwrap_or_else(|| header.path_bytes().into_owned());
         let size = match ahead.pax.size {
@@ -90,34 +121,51 @@ impl<R: Read> Unpacker<'_, R> {
             return Err(header::sparse());
         }
         if !is_link && !is_file {
-            return self.skip(if has_content(kind) { size } else { 0 });
+            return self.pass_over(if has_content(kind) { size } else { 0 });
         }
         let parts = parts(&path)?;
-        let Some((name, parents)) = parts.split_last() else {
+        if parts.is_empty() {
             if path.is_empty() {
-                return self.skip(if is_link { 0 } else { size });
+                return self.pass_over(if is_link { 0 } else { size });
             }
             return Err(Error::bad_entry(&path, "an entry must have a name below the root"));
-        };
+        }
         let path = parts.join(&b'/');
         self.limits.check_path(&path, parts.len())?;
-        self.observer.entry(&path_from_bytes(&path));
-        self.enter(parents, &path)?;
         let mtime = ahead.pax.mtime.unwrap_or_else(|| header::mtime(header));
-        if is_link {
+        let kind = if is_link {
             let target = ahead.pax.target.or(ahead.target);
             let target = target
                 .unwrap_or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default());
-            self.symlink(&path, name, &target, mtime)
+            check_target(&path, &target, &self.limits)?;
+            Counts::Link(target)
         } else {
             let mode = header.mode().map_err(|_| Error::bad_entry(&path, "its mode is unreadable"))? & 0o777;
-            self.file(&path, name, size, mode, mtime)
-        }
+            Counts::File { size, mode }
+        };
+        Ok(Some(One { path, kind, mtime }))
     }
 
-    fn skip(&mut self, size: u64) -> Result<(), Error> {
+    fn pass_over(&mut self, size: u64) -> Result<Option<One>, Error> {
         self.input.skip(size)?;
-        self.input.skip(header::padding(size) as u64)
+        self.input.skip(header::padding(size) as u64)?;
+        Ok(None)
+    }
+}
+
+impl<R: Read> Unpacker<'_, R> {
+    fn run(mut self) -> Result<Summary, Error> {
+        while let Some(One { path, kind, mtime }) = self.entries.next()? {
+            self.observer.entry(&path_from_bytes(&path));
+            let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+            let Some((name, parents)) = parts.split_last() else { continue };
+            self.enter(parents, &path)?;
+            match kind {
+                Counts::Link(target) => self.symlink(&path, name, &target, mtime)?,
+                Counts::File { size, mode } => self.file(&path, name, size, mode, mtime)?,
+            }
+        }
+        Ok(Summary { digest: None, entries: self.tally.entries, bytes: self.tally.bytes })
     }
 
     /// Goes to the folder with these names below the root, making what is missing.
@@ -146,7 +194,6 @@ impl<R: Read> Unpacker<'_, R> {
 
     fn symlink(&mut self, path: &[u8], name: &[u8], target: &[u8], mtime: Mtime) -> Result<(), Error> {
         self.tally.count(path, 0, self.limits)?;
-        check_target(path, target, self.limits)?;
         match self.here().make_link(name, target, mtime) {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Error::bad_entry(path, "it is a link where something else already is"))
@@ -164,8 +211,8 @@ impl<R: Read> Unpacker<'_, R> {
         let file = made.map_err(|cause| self.uncreated(path, cause))?;
         let full = || full(self.into, path);
         let observer = &mut *self.observer;
-        write_content(&mut self.input, &file, size, full, |piece| observer.bytes(piece.len() as u64))?;
-        self.input.skip(header::padding(size) as u64)?;
+        write_content(&mut self.entries.input, &file, size, full, |piece| observer.bytes(piece.len() as u64))?;
+        self.entries.input.skip(header::padding(size) as u64)?;
         finish_file(&file, mode, Some(mtime)).map_err(|cause| Error::target("set mode and time of", &full(), cause))
     }
 

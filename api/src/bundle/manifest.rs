@@ -2,6 +2,7 @@
 //! page of [`crate::bundle`].
 
 use super::{Error, Limits, ZSTD_LEVEL, ZSTD_WINDOW_LOG};
+use std::cmp::Ordering;
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::path::Path;
@@ -164,12 +165,41 @@ fn unwritten(cause: io::Error) -> Error {
     Error::target("write", Path::new("the manifest"), cause)
 }
 
+/// Compares two paths in canonical order: depth first, siblings by the bytes of their names.
+pub fn canonical_order(a: &[u8], b: &[u8]) -> Ordering {
+    // No name holds a zero byte, so what is below a folder comes right behind it.
+    let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    a.iter().map(rank).cmp(b.iter().map(rank))
+}
+
+/// Whether `path` is this folder or below it; the root, which has no name, is above everything.
+pub fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether this can be the path of an entry: plain names with single slashes between them.
+pub fn is_plain_path(path: &[u8]) -> bool {
+    !path.contains(&0) && path.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+/// Entries in canonical order, one after the other, in constant memory.
+pub trait Entries {
+    /// The next entry, or none after the last one.
+    ///
+    /// # Errors
+    /// [`Error::BadContent`] where the list is damaged or not the one expected, [`Error::Stream`] where it
+    /// breaks off.
+    fn next(&mut self) -> Result<Option<Entry<'_>>, Error>;
+}
+
 /// Reads a manifest entry by entry, in constant memory, and checks that it is the one expected.
 pub struct ManifestReader<R: Read> {
     input: BufReader<zstd::Decoder<'static, BufReader<R>>>,
     hasher: blake3::Hasher,
-    expected: Digest,
+    expected: Option<Digest>,
     record: Vec<u8>,
+    /// Path of the entry before.
+    last: Vec<u8>,
     done: bool,
 }
 
@@ -179,10 +209,24 @@ impl<R: Read> ManifestReader<R> {
     /// # Errors
     /// [`Error::BadContent`] if it is no manifest, [`Error::Stream`] if `input` fails.
     pub fn new(input: R, expected: Digest) -> Result<Self, Error> {
+        Self::open(input, Some(expected))
+    }
+
+    /// Reads a part of a manifest, as [`copy_part`] writes it. It has no digest; that it is complete and
+    /// undamaged is known from its compressed form.
+    ///
+    /// # Errors
+    /// As for [`ManifestReader::new`].
+    pub fn part(input: R) -> Result<Self, Error> {
+        Self::open(input, None)
+    }
+
+    fn open(input: R, expected: Option<Digest>) -> Result<Self, Error> {
         let mut decoder = zstd::Decoder::new(input).map_err(|cause| Error::Stream { cause })?.single_frame();
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|cause| Error::Stream { cause })?;
         let input = BufReader::with_capacity(PIECE, decoder);
-        let mut reader = Self { input, hasher: blake3::Hasher::new(), expected, record: Vec::new(), done: false };
+        let mut reader =
+            Self { input, hasher: blake3::Hasher::new(), expected, record: Vec::new(), last: Vec::new(), done: false };
         reader.take(FIRST_LINE.len())?;
         if reader.record != FIRST_LINE {
             return Err(Error::bad("it is not a manifest of version 1"));
@@ -223,6 +267,11 @@ impl<R: Read> ManifestReader<R> {
         self.take(content)?;
         self.hasher.update(&self.record);
         let path = &self.record[7..7 + length];
+        if !is_plain_path(path) || canonical_order(&self.last, path) != Ordering::Less {
+            return Err(Error::bad("its manifest holds a path that is not allowed, or out of order"));
+        }
+        self.last.clear();
+        self.last.extend_from_slice(path);
         let rest = &self.record[7 + length + 8..];
         let content = match kind {
             b'd' => Content::Directory,
@@ -244,8 +293,10 @@ impl<R: Read> ManifestReader<R> {
         if !self.input.get_mut().get_mut().fill_buf().map_err(unread)?.is_empty() {
             return Err(Error::bad("something follows its manifest"));
         }
-        if Digest::from(self.hasher.finalize()) != self.expected {
-            return Err(Error::bad(format!("its manifest is not the one of digest {}", self.expected)));
+        if let Some(expected) = self.expected
+            && Digest::from(self.hasher.finalize()) != expected
+        {
+            return Err(Error::bad(format!("its manifest is not the one of digest {expected}")));
         }
         self.done = true;
         Ok(true)
@@ -257,6 +308,30 @@ impl<R: Read> ManifestReader<R> {
         self.record.resize(start + count, 0);
         self.input.read_exact(&mut self.record[start..]).map_err(unread)
     }
+}
+
+impl<R: Read> Entries for ManifestReader<R> {
+    fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
+        Self::next(self)
+    }
+}
+
+/// Writes the entries of a manifest that are at `under` or below it, with their whole paths, as a manifest
+/// for [`ManifestReader::part`].
+///
+/// # Errors
+/// Those of reading, and [`Error::Target`] if `out` fails.
+pub fn copy_part<R: Read>(from: &mut ManifestReader<R>, under: &[u8], out: &mut dyn Write) -> Result<(), Error> {
+    let mut part = ManifestWriter::new(Some(out))?;
+    while let Some(entry) = from.next()? {
+        if is_within(entry.path, under) {
+            part.record(entry)?;
+        } else if canonical_order(entry.path, under) == Ordering::Greater {
+            // Everything below it came right behind it.
+            break;
+        }
+    }
+    part.finish().map(drop)
 }
 
 /// Damage and failures of the disk cannot be told apart here; both leave the manifest unusable.

@@ -43,11 +43,19 @@
 //! not travel and are not digested. A directory `lost+found` directly below the root belongs to the
 //! file system: it is left out.
 //!
+//! # A part of a folder
+//!
+//! With a [`Selection`], [`pack()`] writes what it takes and the folders above, in the same order and with a
+//! root digest of its own; [`copy_part`] does the like with a manifest.
+//!
 //! # The form of v1.6.1 ([`Form::TarGz`])
 //!
 //! A tar.gz with regular files and symlinks only: empty directories are lost, hard links become
-//! copies. It carries no digest; after `unpack`, [`seal()`] tells it.
+//! copies. It carries no digest; after `unpack`, [`seal()`] tells it. [`ArchiveReader`] lists it without
+//! unpacking it.
 
+mod archive;
+mod compare;
 mod error;
 mod header;
 mod input;
@@ -57,17 +65,23 @@ mod manifest;
 mod md5;
 mod pack;
 mod seal;
+mod select;
 #[cfg(test)]
 mod tests;
 mod tree;
 mod unpack;
 mod walk;
 
+pub use archive::{ArchiveReader, InArchive, copy_from_archive};
+pub use compare::{Compared, Totals, compare};
 pub use error::Error;
-pub use manifest::{Content, Digest, Entry, ManifestReader};
+pub use manifest::{
+    Content, Digest, Entries, Entry, ManifestReader, canonical_order, copy_part, is_plain_path, is_within,
+};
 pub use md5::{Md5Reader, Md5Writer};
 pub use pack::{PackOptions, pack};
 pub use seal::{LeftOut, SealOptions, Sealed, seal};
+pub use select::{BadPattern, Selection, Selector};
 pub use tree::{Special, path_from_bytes};
 pub use unpack::{unpack, verify};
 

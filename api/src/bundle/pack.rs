@@ -2,7 +2,8 @@
 
 use super::header::{self, Head};
 use super::links::Links;
-use super::manifest::{Content, Digest, Entry, ManifestWriter, checked_zstd};
+use super::manifest::{Content, Digest, Entry, ManifestWriter, checked_zstd, is_within};
+use super::select::Selection;
 use super::tree::{Look, look_at_file, path_from_bytes};
 use super::walk::{Found, Walk, Walker};
 use super::{Error, Form, Limits, Observer, STEP, Summary, Tally};
@@ -22,6 +23,8 @@ const GZIP_LEVEL: u32 = 3;
 pub struct PackOptions {
     /// Replace links by what they lead to.
     pub dereference: bool,
+    /// Only these entries, and the folders above them.
+    pub only: Option<Selection>,
     /// What is refused here, before a receiver refuses it.
     pub limits: Limits,
 }
@@ -32,7 +35,7 @@ pub struct PackOptions {
 ///
 /// # Errors
 /// [`Error::Source`] for what cannot be read, [`Error::NotData`] for sockets, FIFOs and devices,
-/// [`Error::Changed`] for a file that is written to meanwhile, [`Error::LinkLoop`],
+/// [`Error::Changed`] for a file that is written to meanwhile and a folder whose entries come and go, [`Error::LinkLoop`],
 /// [`Error::TooLarge`]; each names the path. [`Error::Stream`] if `out` fails.
 pub fn pack<W: Write>(
     source: &Path,
@@ -90,7 +93,9 @@ impl<W: Write> Write for Gate<'_, W> {
 fn start(source: &Path, options: &PackOptions) -> Result<Walker, Error> {
     let found = std::fs::metadata(source).map_err(|cause| Error::source("read", source, cause))?;
     if found.is_dir() {
-        Walker::new(source, true, Walk { dereference: options.dereference, ..Walk::default() }, &options.limits)
+        let only = options.only.clone();
+        let how = Walk { dereference: options.dereference, steady: true, only, ..Walk::default() };
+        Walker::new(source, true, how, &options.limits)
     } else {
         Walker::single(source, &options.limits)
     }
@@ -107,6 +112,8 @@ struct Packer<'a, W> {
     out: &'a mut W,
     tally: Tally,
     buffer: Vec<u8>,
+    /// Folders above the current entry that are written only if something in them is: path and look.
+    above: Vec<(Vec<u8>, Look)>,
 }
 
 /// The first of several names of a file.
@@ -119,18 +126,30 @@ struct First {
 impl<'a, W: Write> Packer<'a, W> {
     fn new(walker: Walker, options: &'a PackOptions, observer: &'a mut dyn Observer, out: &'a mut W) -> Self {
         let buffer = vec![0; STEP];
-        Self { walker, limits: &options.limits, observer, out, tally: Tally::default(), buffer }
+        Self { walker, limits: &options.limits, observer, out, tally: Tally::default(), buffer, above: Vec::new() }
     }
 
     fn bundle(mut self) -> Result<Summary, Error> {
         let mut manifest = ManifestWriter::new(None)?;
         let mut links = Links::new();
         while let Some(found) = self.walker.next()? {
+            let path = self.walker.path();
+            self.above.retain(|(folder, _)| is_within(path, folder));
+            if let Found::Directory(look) = &found
+                && !self.walker.is_selected()
+            {
+                self.above.push((path.to_vec(), *look));
+                continue;
+            }
+            for (path, look) in std::mem::take(&mut self.above) {
+                self.tally.count(&path, 0, self.limits)?;
+                write_folder(self.out, &path, &look)?;
+                manifest.record(Entry { path: &path, mode: look.mode, content: Content::Directory })?;
+            }
             self.begin(&found)?;
             let (mode, content) = match &found {
                 Found::Directory(look) => {
-                    let path = [self.walker.path(), b"/"].concat();
-                    write_head(self.out, EntryType::Directory, &path, &Look { size: 0, ..*look }, &[], None)?;
+                    write_folder(self.out, self.walker.path(), look)?;
                     (look.mode, Content::Directory)
                 }
                 Found::Link(target, look) => {
@@ -237,6 +256,11 @@ impl<'a, W: Write> Packer<'a, W> {
     fn not_data(&self, kind: super::Special) -> Error {
         Error::NotData { path: self.walker.full_path(), kind }
     }
+}
+
+fn write_folder(out: &mut impl Write, path: &[u8], look: &Look) -> Result<(), Error> {
+    let path = [path, b"/"].concat();
+    write_head(out, EntryType::Directory, &path, &Look { size: 0, ..*look }, &[], None)
 }
 
 fn write_head(

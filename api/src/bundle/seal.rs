@@ -57,7 +57,7 @@ pub struct Sealed {
 /// [`Error::Source`], [`Error::Changed`] and [`Error::TooLarge`] name the path; [`Error::NoSpace`] and
 /// [`Error::Target`] for the manifest and for what is removed or mended.
 pub fn seal(folder: &Path, manifest: Option<&mut dyn Write>, options: &SealOptions) -> Result<Sealed, Error> {
-    let how = Walk { dereference: false, mend: options.mend_modes, own: options.own };
+    let how = Walk { dereference: false, mend: options.mend_modes, own: options.own, ..Walk::default() };
     let mut walker = Walker::new(folder, false, how, &options.limits)?;
     let mut manifest = ManifestWriter::new(manifest)?;
     let mut tally = Tally::default();

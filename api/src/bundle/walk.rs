@@ -1,14 +1,17 @@
 //! Walks a folder in canonical order: depth first, siblings by the bytes of their names, never
 //! outside the root, with the names of one folder per level in memory.
 
-use super::tree::{Folder, Kind, Look, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes};
+use super::select::{Selection, Selector};
+use super::tree::{
+    Folder, Kind, Look, Mtime, Names, Special, look_at_file, name_bytes, own_file, own_ids, path_from_bytes,
+};
 use super::{Error, Limits};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// How to walk.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Walk {
     /// Follow links and show what they lead to.
     pub(super) dereference: bool,
@@ -16,6 +19,10 @@ pub(super) struct Walk {
     pub(super) mend: bool,
     /// Make every entry, and the root, this process's own.
     pub(super) own: bool,
+    /// Refuse a folder in which entries came or went while it was read.
+    pub(super) steady: bool,
+    /// Show only these entries, and all folders.
+    pub(super) only: Option<Selection>,
 }
 
 /// What stands at [`Walker::path`].
@@ -40,6 +47,9 @@ pub(super) struct Walker {
     path: Vec<u8>,
     /// Names read so far.
     listed: u64,
+    selector: Option<Selector>,
+    /// Whether the entry shown last is one of those that are asked for.
+    selected: bool,
 }
 
 struct Level {
@@ -48,6 +58,8 @@ struct Level {
     names: Names,
     next: usize,
     path_length: usize,
+    /// When its names were last changed, as it was before they were read.
+    mtime: Mtime,
 }
 
 impl Walker {
@@ -61,6 +73,8 @@ impl Walker {
         }
         let mut walker = Self {
             root: root.to_owned(),
+            selector: how.only.as_ref().map(Selection::start),
+            selected: true,
             how,
             limits: limits.clone(),
             levels: Vec::new(),
@@ -68,7 +82,7 @@ impl Walker {
             listed: 0,
         };
         let names = walker.list(&folder)?;
-        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0 });
+        walker.levels.push(Level { folder, id: look.id, names, next: 0, path_length: 0, mtime: look.mtime });
         Ok(walker)
     }
 
@@ -83,7 +97,8 @@ impl Walker {
         let folder = Folder::open(root, true).map_err(problem)?;
         let mut names = Names::default();
         names.push(&name_bytes(name), Kind::Untold);
-        let level = Level { id: folder.look().map_err(problem)?.id, folder, names, next: 0, path_length: 0 };
+        let look = folder.look().map_err(problem)?;
+        let level = Level { id: look.id, folder, names, next: 0, path_length: 0, mtime: look.mtime };
         // A link given by name means the file it leads to.
         let how = Walk { dereference: true, ..Walk::default() };
         Ok(Self {
@@ -93,6 +108,8 @@ impl Walker {
             levels: vec![level],
             path: Vec::new(),
             listed: 1,
+            selector: None,
+            selected: true,
         })
     }
 
@@ -111,6 +128,10 @@ impl Walker {
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_length);
             let Some((name, kind)) = level.names.get(level.next) else {
+                let changed = self.how.steady && level.folder.look().is_ok_and(|look| look.mtime != level.mtime);
+                if changed {
+                    return Err(Error::Changed { path: self.full_path() });
+                }
                 self.levels.pop();
                 continue;
             };
@@ -124,9 +145,21 @@ impl Walker {
                 continue;
             }
             self.limits.check_path(&self.path, self.levels.len())?;
+            let kind = self.told(start, kind)?;
+            if let Some(selector) = &mut self.selector {
+                self.selected = selector.takes(&self.path, kind == Kind::Directory);
+                if !self.selected && kind != Kind::Directory {
+                    continue;
+                }
+            }
             return self.visit(start, kind).map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether the entry shown last is one of those that are asked for, and not only a folder on the way.
+    pub(super) fn is_selected(&self) -> bool {
+        self.selected
     }
 
     /// Removes the entry shown last, which must not be a folder.
@@ -141,12 +174,18 @@ impl Walker {
             && matches!(self.here().look_at(&self.path, self.how.dereference), Ok(look) if look.kind == Kind::Directory)
     }
 
+    /// The kind of the entry whose name begins at `start` of the path, where the listing does not tell it.
+    fn told(&self, start: usize, kind: Kind) -> Result<Kind, Error> {
+        if kind != Kind::Untold {
+            return Ok(kind);
+        }
+        let look = self.here().look_at(&self.path[start..], false);
+        Ok(look.map_err(|cause| self.unreadable(cause))?.kind)
+    }
+
     /// Looks at the entry whose name begins at `start` of the path.
     fn visit(&mut self, start: usize, mut kind: Kind) -> Result<Found, Error> {
         let name = &self.path[start..];
-        if kind == Kind::Untold {
-            kind = self.here().look_at(name, false).map_err(|cause| self.unreadable(cause))?.kind;
-        }
         let follow = self.how.dereference && kind == Kind::Link;
         if follow {
             kind = self.here().look_at(name, true).map_err(|cause| self.unreadable(cause))?.kind;
@@ -216,7 +255,8 @@ impl Walker {
             folder.set_mode(look.mode).map_err(|cause| Error::target("set the mode of", &self.full_path(), cause))?;
         }
         let names = self.list(&folder)?;
-        self.levels.push(Level { folder, id: look.id, names, next: 0, path_length: self.path.len() });
+        let (path_length, mtime) = (self.path.len(), look.mtime);
+        self.levels.push(Level { folder, id: look.id, names, next: 0, path_length, mtime });
         Ok(Found::Directory(look))
     }
 

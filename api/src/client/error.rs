@@ -120,6 +120,7 @@ impl ClientError {
     /// What kind of error it is.
     pub fn class(&self) -> Class {
         match self {
+            Self::Refused { refusal, .. } if refusal.damaged => Class::Integrity,
             Self::Refused { status, .. } => match status {
                 401 | 403 => Class::NotAuthorised,
                 404 | 410 => Class::NotFound,
@@ -192,6 +193,8 @@ pub struct Refusal {
     pub cause: String,
     /// The equal Plan that is there already.
     pub plan_id: Option<PlanId>,
+    /// What was asked for is no longer what was registered.
+    pub damaged: bool,
 }
 
 impl std::fmt::Display for Refusal {
@@ -223,6 +226,7 @@ impl Refusal {
                 http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("no reason");
             refusal.reason = format!("the server answered {status} ({name})");
         }
+        refusal.damaged = value.get("damaged") == Some(&Value::Bool(true));
         refusal.plan_id = value.get("planId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(PlanId::from);
         refusal
     }
@@ -241,7 +245,7 @@ impl Refusal {
     fn from_message(message: &str) -> Self {
         let (told, cause) = message.split_once("\n caused by:").unwrap_or((message, ""));
         let (reason, advice) = told.split_once('\n').unwrap_or((told, ""));
-        Self { reason: shortened(reason), advice: shortened(advice), cause: shortened(cause), plan_id: None }
+        Self { reason: shortened(reason), advice: shortened(advice), cause: shortened(cause), ..Self::default() }
     }
 
     /// Plain text is repeated; a page for a browser is not.
@@ -283,6 +287,7 @@ mod tests {
         }
         let refusal = Refusal::parse(409, br#"{"message":"equal","planId":"p"}"#);
         assert_eq!(refusal.plan_id, Some(PlanId::new("p")));
+        assert!(Refusal::parse(500, br#"{"message":"x","damaged":true}"#).damaged && !refusal.damaged);
     }
 
     #[test]
@@ -315,6 +320,9 @@ mod tests {
             let error = ClientError::Refused { url: String::new(), status, refusal: Box::default() };
             assert_eq!(error.class(), class, "{status}");
         }
+        let refusal = Box::new(Refusal { damaged: true, ..Refusal::default() });
+        let damaged = ClientError::Refused { url: String::new(), status: 500, refusal };
+        assert_eq!(damaged.class(), Class::Integrity);
     }
 
     proptest::proptest! {

@@ -1,21 +1,25 @@
 //! The HTTP client of the API: one [`Client`] per profile, the requests by noun in [`data`], [`plans`]
-//! and [`runs`], and the streams of an [`upload`] and a [`download`].
+//! and [`runs`], the streams of an [`upload`] and a [`download`], and looks into Data in [`content`].
 //!
 //! It speaks with servers of ours and with original v1.6.1 servers. [`Client::server`] tells them
 //! apart; towards an original one nothing is ever sent that it does not know.
 
 pub mod candidates;
+pub mod content;
 pub mod data;
 pub mod download;
 pub mod error;
+mod incoming;
 pub mod listing;
 pub mod plans;
 pub mod runs;
 pub mod upload;
 
+pub use content::{FileStream, ManifestStream, Verification};
 pub use data::DataQuery;
 pub use download::{Checked, Download, DownloadError};
 pub use error::{Class, ClientError, Refusal};
+pub use incoming::{Arriving, PartReader};
 pub use listing::Listing;
 pub use plans::PlanQuery;
 pub use runs::{RunLog, RunQuery};

@@ -9,12 +9,14 @@ pub mod output;
 pub mod pages;
 pub mod program;
 pub mod progress;
+pub mod rows;
 pub mod table;
 pub mod time;
 
 pub use failure::{ExitCode, Failure, finish};
 pub use output::{Format, LongTableOutput, Look, Output, Show, TableOutput, other_than_a_format, print_json};
 pub use pages::Pages;
+pub use rows::Rows;
 pub use table::{Cell, Table, Tone};
 
 use knit_api::problem::in_words;

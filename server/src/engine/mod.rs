@@ -4,12 +4,15 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
+use knit_api::bundle::Selection;
+use knit_api::content::Check;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageRef;
 use knit_api::plan::{OnNode, Resources};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::SystemTime;
 
@@ -71,6 +74,51 @@ pub struct Sealed {
     /// What was left out and why, for the Run's message (sockets, devices, FIFOs); bounded in number.
     pub left_out: Vec<String>,
 }
+
+/// What stands at a path of a sealed volume, as its manifest has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A folder; the root is one.
+    Directory,
+    /// A regular file.
+    File {
+        /// Bytes in it.
+        size: u64,
+        /// BLAKE3 of them, 64 lower-case hex digits.
+        digest: String,
+    },
+    /// A symlink.
+    Link {
+        /// Where it points.
+        target: Vec<u8>,
+    },
+    /// The path leads through a symlink, which is not followed.
+    Beyond {
+        /// Where the link stands.
+        link: Vec<u8>,
+        /// Where it points.
+        target: Vec<u8>,
+    },
+    /// Nothing.
+    Absent,
+}
+
+/// A manifest, compressed, on its way.
+pub struct Manifest {
+    /// Its bytes.
+    pub stream: ByteStream,
+    /// How many there are, where that is known before they are made.
+    pub length: Option<u64>,
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// How a comparison goes; it is whole only if [`Check::Done`] comes last.
+pub type Checks = Pin<Box<dyn Stream<Item = io::Result<Check>> + Send>>;
 
 /// A worker to start: everything that executing a Run needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +207,9 @@ pub enum EngineError {
     /// There is no such volume, worker or log.
     #[error("{0} is not there")]
     NotFound(String),
+    /// What is kept is not what was sealed: the disk, or somebody, has changed it.
+    #[error("{0}")]
+    Damaged(String),
     /// The disk is full.
     #[error("no space is left on the device that holds {0}")]
     NoSpace(String),
@@ -194,6 +245,24 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Streams the content of a volume.
     async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError>;
+
+    /// Streams what the selection takes of a volume, and the folders above.
+    async fn send_part(&self, volume: &Volume, form: Form, only: Selection) -> Result<ByteStream, EngineError>;
+
+    /// Looks up one path in the manifest with this root digest.
+    async fn look_up(&self, digest: &str, path: &[u8]) -> Result<Entry, EngineError>;
+
+    /// Streams the manifest with this root digest; with `under` only what is at this path or below it, as a
+    /// manifest of its own.
+    async fn manifest(&self, digest: &str, under: Option<&[u8]>) -> Result<Manifest, EngineError>;
+
+    /// Streams these bytes of one regular file of that size, following no link.
+    async fn read(&self, volume: &Volume, path: &[u8], size: u64, bytes: Range<u64>)
+    -> Result<ByteStream, EngineError>;
+
+    /// Reads all of a volume again and compares it with the manifest with this root digest. Differences are named
+    /// up to a bound, and all counted.
+    async fn verify(&self, volume: &Volume, digest: &str) -> Result<Checks, EngineError>;
 
     /// Makes the content of an output final: walks it without following links, computes manifest and
     /// digest, removes what cannot be kept, syncs it to disk.

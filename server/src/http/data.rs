@@ -7,12 +7,13 @@ use super::transfer::{self, Download};
 use crate::app::App;
 use crate::clock;
 use crate::engine::{Form, Sealed, Volume};
-use crate::store::{DataQuery, Upload};
+use crate::store::{DataQuery, Located, Upload};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use knit_api::endpoint::CHECKSUM_MD5;
+use knit_api::bundle::Selection;
+use knit_api::endpoint::{CHECKSUM_MD5, INCLUDE};
 use knit_api::id::DataId;
 use knit_api::tag::{PROCESSING, Tag, TagChange, TagSet};
 
@@ -103,16 +104,28 @@ async fn remove(app: &App, volume: &Volume) {
     }
 }
 
-/// `GET /data/{id}`. Data of a failed Run may be pulled: looking into it is what one wants then.
-pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, headers: HeaderMap) -> Answer {
-    let place = app.store.locate(&id).await?.ok_or_else(|| no_such(&id))?;
+/// Where the content of a Data is, once it is final. That of a failed Run may be looked at: it is what one wants then.
+pub(super) async fn located(app: &App, id: &DataId) -> Answer<Located> {
+    let place = app.store.locate(id).await?.ok_or_else(|| no_such(id))?;
     if place.status.transient() == Some(PROCESSING) {
         let status = place.status;
         return Err(Refused::conflict(format!("Data {id} is still being made: its Run is {status}"))
-            .advice("Wait until the Run is done, then pull again."));
+            .advice("Wait until the Run is done, then try again."));
     }
+    Ok(place)
+}
+
+/// `GET /data/{id}`; with `include`, which may be repeated, only what these globs take.
+pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, query: Query, headers: HeaderMap) -> Answer {
+    let globs: Vec<&str> = query.all(INCLUDE).collect();
+    let only = Selection::new(&globs).map_err(|error| Refused::bad_request(format!("parameter {INCLUDE}: {error}")))?;
+    let place = located(&app, &id).await?;
     let form = transfer::form_wanted(&headers);
-    let stream = app.engine.send(&place.volume, form).await;
+    let stream = if globs.is_empty() {
+        app.engine.send(&place.volume, form).await
+    } else {
+        app.engine.send_part(&place.volume, form, only).await
+    };
     let stream = stream.map_err(|error| Refused::by_engine(&format!("reading Data {id}"), &error))?;
 
     let trailer = form == Form::TarGz && transfer::takes_trailers(&headers);

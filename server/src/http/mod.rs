@@ -4,6 +4,7 @@
 //! port, and [`guard`] decides who may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
 
 mod answer;
+mod content;
 mod data;
 mod disk;
 mod drain;
@@ -12,6 +13,7 @@ mod health;
 mod plans;
 pub(crate) mod port;
 mod query;
+mod range;
 mod refused;
 mod runs;
 pub mod serve;
@@ -25,7 +27,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use knit_api::endpoint::API;
 use refused::Refused;
 use tower::Layer;
@@ -36,6 +38,9 @@ pub fn service(app: App) -> NormalizePath<Router> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
         .route("/data/{id}", get(data::download).put(data::change_tags))
+        .route("/data/{id}/files/{*path}", get(content::file))
+        .route("/data/{id}/manifest", get(content::manifest))
+        .route("/data/{id}/verify", post(content::verify))
         .route("/plans", get(plans::find).post(plans::register))
         .route("/plans/{id}", get(plans::show))
         .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))

@@ -68,6 +68,14 @@ impl Refused {
         match error {
             EngineError::BadContent(why) => Self::bad_request(format!("{doing} failed: {}", in_words(why))),
             EngineError::NotFound(what) => Self::not_found(format!("{doing} failed: {what} is not there")),
+            EngineError::Damaged(why) => {
+                tracing::error!(%error, doing, "what is kept is damaged");
+                let mut refused =
+                    Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{doing} failed: {}", in_words(why)))
+                        .advice("See what else is damaged: knit data verify DATA_ID");
+                refused.problem.damaged = true;
+                refused
+            }
             EngineError::NoSpace(_) => {
                 tracing::error!(%error, doing, "the disk is full");
                 Self::no_space(format!("{doing} failed: the server's disk is full"))

@@ -6,17 +6,21 @@
 use async_trait::async_trait;
 use axum::body::Bytes;
 use futures_util::{StreamExt, stream};
+use knit_api::bundle::Selection;
+use knit_api::content::{Check, Checked};
 use knit_api::id::RunId;
 use knit_api::run::Exit;
 use knit_server::app::App;
 use knit_server::content::ContentStore;
 use knit_server::engine::{
-    ByteStream, Engine, EngineError, EngineEvent, EngineStatus, Form, Observation, Sealed, Started, Volume, Work,
+    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Sealed,
+    Started, Volume, Work,
 };
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
 use knit_server::store::Store;
 use knit_server::wake::Wake;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -198,6 +202,32 @@ impl Engine for FakeEngine {
             Err(std::io::Error::other("the test says so"))
         });
         Ok(Box::pin(first.chain(broken)))
+    }
+
+    async fn send_part(&self, volume: &Volume, form: Form, _: Selection) -> Result<ByteStream, EngineError> {
+        self.send(volume, form).await
+    }
+
+    async fn look_up(&self, _: &str, path: &[u8]) -> Result<Entry, EngineError> {
+        self.fails("look_up")?;
+        Ok(if path.is_empty() { Entry::Directory } else { Entry::Absent })
+    }
+
+    async fn manifest(&self, digest: &str, _: Option<&[u8]>) -> Result<Manifest, EngineError> {
+        self.fails("manifest")?;
+        let text = Bytes::from(format!("manifest {digest}"));
+        Ok(Manifest { length: Some(text.len() as u64), stream: Box::pin(stream::iter([Ok(text)])) })
+    }
+
+    async fn read(&self, volume: &Volume, _: &[u8], _: u64, _: Range<u64>) -> Result<ByteStream, EngineError> {
+        Err(missing(volume))
+    }
+
+    async fn verify(&self, volume: &Volume, _: &str) -> Result<Checks, EngineError> {
+        self.fails("verify")?;
+        let bytes = self.state().volumes.get(volume.as_str()).ok_or_else(|| missing(volume))?.len() as u64;
+        let done = Check::Done(Checked { entries: 1, bytes, differences: 0 });
+        Ok(Box::pin(stream::iter([Ok(done)])))
     }
 
     async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError> {

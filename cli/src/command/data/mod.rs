@@ -1,10 +1,15 @@
 //! `knit data`.
 
+pub mod cat;
+pub mod diff;
+pub mod du;
 pub mod find;
 pub mod lineage;
+pub mod ls;
 pub mod pull;
 pub mod push;
 pub mod tag;
+pub mod verify;
 
 use crate::project::Project;
 use crate::terminal::{Cell, ExitCode, Failure, Look, Show, Table, Tone};
@@ -27,6 +32,16 @@ pub enum Command {
     Find(find::Find),
     /// Add and remove tags of a Data
     Tag(tag::Change),
+    /// List what is in a Data
+    Ls(ls::Ls),
+    /// Print one file of a Data
+    Cat(cat::Cat),
+    /// Sum up the sizes of files in a Data
+    Du(du::Du),
+    /// Show how two Data differ
+    Diff(diff::Diff),
+    /// Compare a Data, or a folder, with what was registered
+    Verify(verify::Verify),
     /// Draw what a Data was made from, and what was made from it
     Lineage(lineage::Lineage),
 }
@@ -39,6 +54,11 @@ impl Command {
             Self::Pull(command) => command.run(project).await,
             Self::Find(command) => command.run(project).await,
             Self::Tag(command) => command.run(project).await,
+            Self::Ls(command) => command.run(project).await,
+            Self::Cat(command) => command.run(project).await,
+            Self::Du(command) => command.run(project).await,
+            Self::Diff(command) => command.run(project).await,
+            Self::Verify(command) => command.run(project).await,
             Self::Lineage(command) => command.run(project).await,
         }
     }

@@ -1,15 +1,19 @@
 //! `knit data pull`: a Data becomes a file or a folder. It is written beside its place and verified;
 //! only then it gets its name.
 
+use crate::contents::{Contents, Item, path_text};
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, stdout_is_terminal};
 use crate::{args, replace};
 use flate2::read::MultiGzDecoder;
-use knit_api::bundle::{self, Form, Limits};
+use knit_api::bundle::{self, Content, Digest, Entries, Form, Limits, ManifestReader, Selection};
 use knit_api::client::{Checked, Download, DownloadError};
+use knit_api::content::EntryPath;
 use knit_api::id::DataId;
-use std::io::{self, Read, Write};
+use knit_api::server::capability;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Forms of an archive.
@@ -66,6 +70,13 @@ pub struct Pull {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     force: bool,
+    /// With --extract: fetch only what this glob takes, and the folders above; repeat it for several.
+    ///
+    /// `*` and `?` stand for what is in one name, `**` for any number of folders, `[a-z]` for one of these letters,
+    /// `{a,b}` for one of these texts. A glob without a slash takes files and folders of this name wherever they are,
+    /// one with a slash is matched from the root of the Data on; a folder is taken with all that is in it.
+    #[arg(long, value_name = "GLOB", allow_hyphen_values = true)]
+    include: Vec<String>,
     /// The form of the archive: tar.gz as v1.6.1 makes it, or the whole folder with its modes, links and digest
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Archive::TarGz, conflicts_with = "extract")]
     format: Archive,
@@ -106,11 +117,17 @@ impl Pull {
             );
         }
         check_name(&self.id)?;
+        let only = (!self.include.is_empty()).then(|| Selection::new(&self.include)).transpose();
+        let only = only.map_err(|e| Failure::usage("--include cannot be understood").why(e))?;
+        if only.is_some() && !self.extract {
+            return Err(Failure::usage("--include chooses among files, and an archive is pulled as a whole")
+                .advice("add --extract"));
+        }
         let destination = expanded(&self.destination);
         let server = project.server()?;
         match (to_stdout, self.extract) {
             (true, _) => self.to_stdout(&server).await,
-            (false, true) => self.to_folder(&server, &destination).await,
+            (false, true) => self.to_folder(&server, &destination, only).await,
             (false, false) => self.to_file(&server, &destination).await,
         }
     }
@@ -121,7 +138,7 @@ impl Pull {
 
     /// The content, and the whole id of what it is the content of.
     async fn open(&self, server: &Server, wanted: Form) -> Result<(DataId, Download), Failure> {
-        let open = async |id: &DataId| Ok((id.clone(), server.client.download(id, wanted).await?));
+        let open = async |id: &DataId| Ok((id.clone(), server.client.download_part(id, wanted, &self.include).await?));
         let (id, download) = server.by_id(&self.id, open).await.map_err(|e| server.failed(self.what(), &e))?;
         check_name(&id)?;
         Ok((id, download))
@@ -205,21 +222,40 @@ impl Pull {
         Ok(ExitCode::Ok)
     }
 
-    async fn to_folder(&self, server: &Server, destination: &Path) -> Result<ExitCode, Failure> {
+    async fn to_folder(
+        &self,
+        server: &Server,
+        destination: &Path,
+        only: Option<Selection>,
+    ) -> Result<ExitCode, Failure> {
         let failed =
             |e: io::Error| Failure::new(self.what()).why(format!("cannot write to {}: {e}", destination.display()));
         // Before anything is fetched, and again should the id have been a part of another one.
         self.place(destination, &self.id)?;
+        if only.is_some() {
+            server.requires(capability::CONTENT, &format!("pull a part of the Data {}", self.id)).await?;
+        }
         let (id, download) = self.open(server, server.client.whole_folder()).await?;
         let folder = self.place(destination, &id)?;
         std::fs::create_dir_all(destination).map_err(failed)?;
         let beside = beside("").tempdir_in(destination).map_err(failed)?;
         let form = download.form();
+        let mut manifest = only.as_ref().map(|_| tempfile::tempfile()).transpose().map_err(failed)?;
         let fill = move |stream: &mut dyn Read| {
-            bundle::unpack(stream, form, beside.path(), &Limits::default(), None, &mut ())?;
-            Ok(beside)
+            let list = manifest.as_mut().map(|file| file as &mut dyn Write);
+            let summary = bundle::unpack(stream, form, beside.path(), &Limits::default(), list, &mut ())?;
+            Ok((beside, summary, manifest))
         };
-        let (beside, checked) = self.fetch(server, download, fill).await?;
+        let ((beside, summary, manifest), checked) = self.fetch(server, download, fill).await?;
+        if let Some(((only, manifest), digest)) = only.zip(manifest).zip(summary.digest) {
+            if summary.entries == 0 {
+                return Err(Failure::new(self.what())
+                    .why("nothing in it is taken by --include")
+                    .advice(format!("see what there is: knit data ls -R {}", self.id))
+                    .exit(ExitCode::NotFound));
+            }
+            self.compare(server, &id, only, manifest, digest).await?;
+        }
         put_in_place(beside, &folder, self.force).map_err(failed)?;
         replace::sync_folder(destination).map_err(failed)?;
         if form == Form::TarGz {
@@ -241,6 +277,23 @@ impl Pull {
         Ok(folder)
     }
 
+    /// Makes sure that what was received is all that is asked for of the Data, as it was registered: the digest of a
+    /// part says only that it came as it was sent.
+    async fn compare(
+        &self,
+        server: &Server,
+        id: &DataId,
+        only: Selection,
+        mut list: File,
+        digest: Digest,
+    ) -> Result<(), Failure> {
+        let what = self.what();
+        let unread = |e: io::Error| Failure::new(&what).why(e);
+        list.seek(SeekFrom::Start(0)).map_err(unread)?;
+        let contents = Contents::of(server, id, b"", &what).await?;
+        contents.read(server, move |whole| Ok(agree(&mut ManifestReader::new(list, digest)?, whole, &only)?)).await
+    }
+
     fn warn_unchecked(&self, checked: Checked) {
         if checked == Checked::NoChecksum {
             note(&format!("{}: the server sent no checksum, so only the archive's own checks were made", self.id));
@@ -254,6 +307,29 @@ fn check_name(id: &DataId) -> Result<(), Failure> {
         return Err(Failure::usage(format!("\"{id}\" is not the id of a Data")));
     }
     Ok(())
+}
+
+/// Compares what was received of a Data with the list of the whole.
+fn agree(received: &mut dyn Entries, whole: &mut dyn Entries, only: &Selection) -> Result<(), bundle::Error> {
+    let differs = |path: &[u8]| bundle::Error::BadContent {
+        why: format!("{} came other than it was registered, or did not come", path_text(path)),
+    };
+    let mut selector = only.start();
+    let mut next = received.next()?.map(|entry| Item::of(&entry));
+    while let Some(entry) = whole.next()? {
+        let is_wanted = selector.takes(entry.path, matches!(entry.content, Content::Directory));
+        let is_next = next.as_ref().is_some_and(|next| next.path == EntryPath::of(entry.path));
+        if (is_wanted && !is_next) || (is_next && next != Some(Item::of(&entry))) {
+            return Err(differs(entry.path));
+        }
+        if is_next {
+            next = received.next()?.map(|entry| Item::of(&entry));
+        }
+    }
+    match next {
+        Some(extra) => Err(differs(&extra.path.bytes())),
+        None => Ok(()),
+    }
 }
 
 /// Names and modes of what stands beside a place until it is complete; the umask applies.

@@ -5,7 +5,8 @@
 //! that way from accepted to ended, `folder` what stands on disk, [`native`] the containers.
 
 use crate::engine::{
-    ByteStream, Engine, EngineError, EngineEvent, EngineStatus, Form, Observation, Sealed, Started, Volume, Work,
+    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Sealed,
+    Started, Volume, Work,
 };
 use crate::settings::{Layout, WorkerNetwork};
 use admission::{Refusal, Room, admit, demand};
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use changes::Changes;
 use folder::Folder;
 use images::{ImageProblem, Images, PreparedImage};
+use knit_api::bundle::Selection;
 use knit_api::id::RunId;
 use knit_api::image::ImageRef;
 use life::{Shared, Stage, Worker};
@@ -22,6 +24,7 @@ use native::requirements;
 use rustix::fs::Access;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -225,6 +228,32 @@ impl Engine for LocalEngine {
 
     async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError> {
         self.shared.volumes.send(volume, form).await
+    }
+
+    async fn send_part(&self, volume: &Volume, form: Form, only: Selection) -> Result<ByteStream, EngineError> {
+        self.shared.volumes.send_part(volume, form, Some(only)).await
+    }
+
+    async fn look_up(&self, digest: &str, path: &[u8]) -> Result<Entry, EngineError> {
+        self.shared.volumes.look_up(digest, path).await
+    }
+
+    async fn manifest(&self, digest: &str, under: Option<&[u8]>) -> Result<Manifest, EngineError> {
+        self.shared.volumes.list_entries(digest, under).await
+    }
+
+    async fn read(
+        &self,
+        volume: &Volume,
+        path: &[u8],
+        size: u64,
+        bytes: Range<u64>,
+    ) -> Result<ByteStream, EngineError> {
+        self.shared.volumes.read(volume, path, size, bytes).await
+    }
+
+    async fn verify(&self, volume: &Volume, digest: &str) -> Result<Checks, EngineError> {
+        self.shared.volumes.verify(volume, digest).await
     }
 
     async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError> {

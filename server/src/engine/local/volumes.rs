@@ -8,6 +8,7 @@
 //! channels on which the end is a message of its own: a channel that just closes is a failure, never
 //! the end of the content.
 
+mod contents;
 mod deleter;
 
 use super::delete::delete;
@@ -17,11 +18,12 @@ use crate::transfers::{self, unless_still};
 use bytes::{Buf as _, Bytes};
 use deleter::Deleter;
 use fail::fail_point;
-use futures_util::{StreamExt as _, stream};
-use knit_api::bundle::{self, Digest, LeftOut, Limits, PackOptions, SealOptions};
+use futures_util::{Stream, StreamExt as _, stream};
+use knit_api::bundle::{self, Digest, LeftOut, Limits, PackOptions, SealOptions, Selection};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -108,7 +110,7 @@ impl Volumes {
         };
         let forwarding = async move {
             while let Some(piece) = unless_still(body.next()).await.unwrap_or_else(|still| Some(Err(still))) {
-                let piece = piece.map_or_else(Piece::Failed, Piece::Bytes);
+                let piece = piece.map_or_else(Piece::Failed, Piece::Next);
                 let last = matches!(piece, Piece::Failed(_));
                 if sender.send(piece).await.is_err() || last {
                     return;
@@ -168,38 +170,32 @@ impl Volumes {
 
     /// See [`crate::engine::Engine::send`].
     pub async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError> {
-        let volume = checked(volume)?.clone();
-        let path = self.path(&volume);
-        if !tokio::fs::symlink_metadata(&path).await.is_ok_and(|found| found.is_dir()) {
-            return Err(EngineError::NotFound(format!("volume {volume}")));
+        self.send_part(volume, form, None).await
+    }
+
+    /// See [`crate::engine::Engine::send_part`].
+    pub async fn send_part(
+        &self,
+        volume: &Volume,
+        form: Form,
+        only: Option<Selection>,
+    ) -> Result<ByteStream, EngineError> {
+        let path = self.existing(volume).await?;
+        let options = PackOptions { only, ..PackOptions::default() };
+        Ok(outgoing(format!("volume {volume}"), move |out| {
+            bundle::pack(&path, travelling(form), out, &options, &mut ()).map(drop)
+        })
+        .await)
+    }
+
+    /// The folder of a volume, if it is there.
+    async fn existing(&self, volume: &Volume) -> Result<PathBuf, EngineError> {
+        let path = self.path(checked(volume)?);
+        if tokio::fs::symlink_metadata(&path).await.is_ok_and(|found| found.is_dir()) {
+            Ok(path)
+        } else {
+            Err(EngineError::NotFound(format!("volume {volume}")))
         }
-        let place = transfers::place().await;
-        let (sender, packed) = mpsc::channel(PIECES);
-        let (onward, pieces) = mpsc::channel(1);
-        task::spawn(pass_on(packed, onward, volume.clone()));
-        task::spawn_blocking(move || {
-            let _place = place;
-            let out = Outgoing { pieces: &sender };
-            let last = match bundle::pack(&path, travelling(form), out, &PackOptions::default(), &mut ()) {
-                Ok(_) => Piece::End,
-                Err(bundle::Error::Stream { .. }) => return,
-                Err(error) => {
-                    tracing::error!(%volume, %error, "cannot send a volume");
-                    Piece::Failed(io::Error::other(format!("volume {volume} cannot be sent: {error}")))
-                }
-            };
-            // Nobody to tell means that the transfer was given up.
-            let _ = sender.blocking_send(last);
-        });
-        Ok(Box::pin(stream::unfold(Some(pieces), |pieces| async {
-            let mut pieces = pieces?;
-            match pieces.recv().await {
-                Some(Piece::Bytes(bytes)) => Some((Ok(bytes), Some(pieces))),
-                Some(Piece::Failed(cause)) => Some((Err(cause), None)),
-                Some(Piece::End) => None,
-                None => Some((Err(io::Error::other("sending broke off")), None)),
-            }
-        })))
     }
 
     /// See [`crate::engine::Engine::seal`].
@@ -256,15 +252,57 @@ impl Volumes {
     }
 }
 
-/// Passes pieces on to whoever takes them, in time: when it stops, so does the thread that packs.
-async fn pass_on(mut packed: mpsc::Receiver<Piece>, onward: mpsc::Sender<Piece>, volume: Volume) {
-    while let Some(piece) = packed.recv().await {
+/// Streams what `work` writes on a blocking thread; `what` says what that is.
+async fn outgoing(
+    what: String,
+    work: impl FnOnce(Outgoing<'_>) -> Result<(), bundle::Error> + Send + 'static,
+) -> ByteStream {
+    made_elsewhere(what, |sender| work(Outgoing { pieces: sender })).await
+}
+
+/// Streams what `work` sends from a blocking thread. When the other side stops taking, so does the thread.
+async fn made_elsewhere<T: Send + 'static>(
+    what: String,
+    work: impl FnOnce(&mpsc::Sender<Piece<T>>) -> Result<(), bundle::Error> + Send + 'static,
+) -> Pin<Box<dyn Stream<Item = io::Result<T>> + Send>> {
+    let place = transfers::place().await;
+    let (sender, made) = mpsc::channel(PIECES);
+    let (onward, pieces) = mpsc::channel(1);
+    task::spawn(pass_on(made, onward, what.clone()));
+    task::spawn_blocking(move || {
+        let _place = place;
+        let last = match work(&sender) {
+            Ok(()) => Piece::End,
+            // Nobody takes it any more.
+            Err(_) if sender.is_closed() => return,
+            Err(error) => {
+                tracing::error!(what, %error, "cannot be sent");
+                Piece::Failed(io::Error::other(format!("{what} cannot be sent: {error}")))
+            }
+        };
+        // Nobody to tell means that the transfer was given up.
+        let _ = sender.blocking_send(last);
+    });
+    Box::pin(stream::unfold(Some(pieces), |pieces| async {
+        let mut pieces = pieces?;
+        match pieces.recv().await {
+            Some(Piece::Next(next)) => Some((Ok(next), Some(pieces))),
+            Some(Piece::Failed(cause)) => Some((Err(cause), None)),
+            Some(Piece::End) => None,
+            None => Some((Err(io::Error::other("sending broke off")), None)),
+        }
+    }))
+}
+
+/// Passes pieces on to whoever takes them, in time: when it stops, so does the thread that makes them.
+async fn pass_on<T>(mut made: mpsc::Receiver<Piece<T>>, onward: mpsc::Sender<Piece<T>>, what: String) {
+    while let Some(piece) = made.recv().await {
         match unless_still(onward.send(piece)).await {
             Ok(Ok(())) => {}
             // The transfer was given up.
             Ok(Err(_)) => return,
             Err(error) => {
-                tracing::warn!(%volume, %error, "sending a volume is given up");
+                tracing::warn!(what, %error, "sending is given up");
                 return;
             }
         }
@@ -272,8 +310,8 @@ async fn pass_on(mut packed: mpsc::Receiver<Piece>, onward: mpsc::Sender<Piece>,
 }
 
 /// One part of a transfer.
-enum Piece {
-    Bytes(Bytes),
+enum Piece<T = Bytes> {
+    Next(T),
     Failed(io::Error),
     End,
 }
@@ -289,7 +327,7 @@ impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
             match self.pieces.blocking_recv() {
-                Some(Piece::Bytes(bytes)) => self.current = bytes,
+                Some(Piece::Next(bytes)) => self.current = bytes,
                 Some(Piece::Failed(cause)) => return Err(cause),
                 Some(Piece::End) => self.ended = true,
                 None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sender gave up")),
@@ -308,7 +346,7 @@ struct Outgoing<'a> {
 
 impl Write for Outgoing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = Piece::Bytes(Bytes::copy_from_slice(bytes));
+        let piece = Piece::Next(Bytes::copy_from_slice(bytes));
         self.pieces.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         Ok(bytes.len())
     }

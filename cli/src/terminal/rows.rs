@@ -1,0 +1,66 @@
+//! Long results on stdout, item by item: what is printed is never held whole.
+
+use super::output::{json, yaml};
+use super::{Failure, Format};
+use serde::Serialize;
+use std::io::{BufWriter, Stdout, Write as _};
+
+/// Bytes that are printed at once.
+const PIECE: usize = 64 * 1024;
+
+/// A list under way. JSON is one array; YAML is one sequence.
+pub struct Rows {
+    format: Format,
+    out: BufWriter<Stdout>,
+    printed: u64,
+}
+
+impl Rows {
+    /// Begins a list; in the forms for people, with this line above it.
+    pub fn begin(format: Format, header: &str) -> Result<Self, Failure> {
+        let mut rows = Self { format, out: BufWriter::with_capacity(PIECE, std::io::stdout()), printed: 0 };
+        match format {
+            Format::Json => rows.write("[")?,
+            Format::Table | Format::Wide if !header.is_empty() => rows.write(&format!("{header}\n"))?,
+            _ => {}
+        }
+        Ok(rows)
+    }
+
+    /// Prints one item: its value, the line that a person reads, or its name. Lines and names must be plain.
+    pub fn item<T: Serialize>(
+        &mut self,
+        value: impl FnOnce() -> T,
+        line: impl FnOnce() -> String,
+        name: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Json => {
+                // Texts in JSON hold no line feed of their own.
+                let indented = json(&value())?.trim_end().replace('\n', "\n    ");
+                format!("{}\n    {indented}", if self.printed > 0 { "," } else { "" })
+            }
+            Format::Yaml => yaml(&[value()])?,
+            Format::Table | Format::Wide => line() + "\n",
+            Format::Name => name() + "\n",
+        };
+        self.printed += 1;
+        self.write(&text)
+    }
+
+    /// Ends the list; tells how many items it had.
+    pub fn end(mut self) -> Result<u64, Failure> {
+        match (self.format, self.printed) {
+            (Format::Json, 0) => self.write("]\n")?,
+            (Format::Json, _) => self.write("\n]\n")?,
+            (Format::Yaml, 0) => self.write("[]\n")?,
+            _ => {}
+        }
+        self.out.flush().map_err(|e| Failure::stdout(&e))?;
+        Ok(self.printed)
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Failure> {
+        self.out.write_all(text.as_bytes()).map_err(|e| Failure::stdout(&e))
+    }
+}
