@@ -27,6 +27,9 @@ pub const BUNDLE_ZSTD: &str = "application/vnd.knit.bundle+zstd";
 /// Trailer that carries the MD5 of a `tar.gz` body in lower-case hex.
 pub const CHECKSUM_MD5: &str = "x-checksum-md5";
 
+/// Header of a page of a list: what to give as `after` for the page that follows; not on an original server.
+pub const NEXT: &str = "knit-next";
+
 /// One path segment, percent-encoded.
 fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
