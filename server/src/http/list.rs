@@ -115,7 +115,6 @@ async fn whole<L: Listed>(app: &App, search: &L, reverse: bool) -> Answer {
 /// What has the next ids.
 async fn next_items<L: Listed>(store: &Store, ids: &mut VecDeque<String>) -> Result<Vec<L::Item>> {
     let some: Vec<String> = ids.drain(..ids.len().min(AT_ONCE)).collect();
-    fail::fail_point!("list-part", |_| Err(StoreError::Failed { what: "reading a list", cause: "a test".to_owned() }));
     L::read(store, &some).await
 }
 

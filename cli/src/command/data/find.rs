@@ -30,11 +30,9 @@ impl Find {
     /// Asks, and prints a list, which may be empty.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
-        let query = DataQuery { tags: self.tags, since: self.since, duration: self.duration };
-        let mut found = server.client.find_data(&query).await.map_err(|e| server.failed("cannot find Data", &e))?;
-        if let Some(transient) = self.transient.wanted() {
-            found.retain(|data| data.transient().is_some() == transient);
-        }
+        let transient = self.transient.wanted();
+        let query = DataQuery { tags: self.tags, since: self.since, duration: self.duration, transient };
+        let found = server.client.find_data(&query).await.map_err(|e| server.failed("cannot find Data", &e))?;
         Show {
             value: &found,
             table: &|| super::table(&found.iter().collect::<Vec<_>>()),
