@@ -37,6 +37,8 @@ pub const DIGEST: &str = "x-knit-digest";
 pub const INCLUDE: &str = "include";
 /// Parameter of a manifest: a path, its bytes percent-encoded.
 pub const UNDER: &str = "under";
+/// Header of a page of a list: what to give as `after` for the page that follows; not on an original server.
+pub const NEXT: &str = "knit-next";
 
 /// One path segment, percent-encoded.
 fn segment(text: &str) -> String {

@@ -17,10 +17,18 @@ pub struct DataQuery {
     pub since: Option<Timestamp>,
     /// And younger than `since` plus this.
     pub duration: Option<Duration>,
+    /// Only what is in the making or has failed, or only what can be used.
+    pub transient: Option<bool>,
 }
 
 impl DataQuery {
-    fn pairs(&self) -> Vec<(&'static str, String)> {
+    /// The condition that an original server is not asked.
+    pub(super) fn fits(&self, data: &Data) -> bool {
+        self.transient.is_none_or(|transient| data.transient().is_some() == transient)
+    }
+
+    /// The conditions that any server is asked.
+    pub(super) fn pairs(&self) -> Vec<(&'static str, String)> {
         let mut pairs = Vec::new();
         pairs.extend(self.duration.map(|duration| ("duration", duration.to_string())));
         pairs.extend(self.since.map(|since| ("since", since.to_string())));
@@ -32,7 +40,9 @@ impl DataQuery {
 impl Client {
     /// All Data that fit, oldest first.
     pub async fn find_data(&self, query: &DataQuery) -> Result<Vec<Data>, ClientError> {
-        self.json(Method::GET, endpoint::DATA, &query.pairs()).await
+        let mut found: Vec<Data> = self.json(Method::GET, endpoint::DATA, &query.pairs()).await?;
+        found.retain(|data| query.fits(data));
+        Ok(found)
     }
 
     /// The Data of that id, or `None`.

@@ -25,7 +25,7 @@ pub struct PlanQuery {
 }
 
 impl PlanQuery {
-    fn pairs(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn pairs(&self) -> Vec<(&'static str, String)> {
         let mut pairs = Vec::new();
         pairs.extend(self.active.map(|active| ("active", active.to_string())));
         pairs.extend(self.image.as_ref().map(|image| ("image", image.to_string())));

@@ -28,7 +28,7 @@ pub struct RunQuery {
 }
 
 impl RunQuery {
-    fn pairs(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn pairs(&self) -> Vec<(&'static str, String)> {
         fn joined<T: ToString>(items: &[T]) -> Option<String> {
             (!items.is_empty()).then(|| items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
         }

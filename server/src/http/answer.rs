@@ -4,10 +4,11 @@ use super::refused::{Answer, Refused};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::io;
 
 /// Largest JSON body of a request, in bytes.
 pub(super) const LARGEST_JSON: usize = 4 << 20;
@@ -38,6 +39,31 @@ pub(super) fn list<T: Serialize + Send + 'static>(items: Vec<T>) -> Response {
     }
     let all = std::iter::once(first).chain(pieces).map(Ok::<_, std::convert::Infallible>);
     with_body(StatusCode::OK, Body::from_stream(stream::iter(all)))
+}
+
+/// An array, 200, whose items come in parts; an error among them cuts the connection.
+pub(super) fn list_in_parts<T: Serialize + Send + 'static>(
+    first: Vec<T>,
+    rest: impl Stream<Item = io::Result<Vec<T>>> + Send + 'static,
+) -> Response {
+    let mut is_first = true;
+    let parts = stream::iter([Ok(first)]).chain(rest).map_ok(move |items| {
+        let mut text = Vec::new();
+        for item in &items {
+            if !std::mem::take(&mut is_first) {
+                text.push(b',');
+            }
+            write_item(&mut text, item);
+        }
+        text
+    });
+    let bracket = |text: &str| stream::iter([Ok(text.as_bytes().to_vec())]);
+    let parts = bracket("[").chain(parts).chain(bracket("]\n"));
+    with_body(StatusCode::OK, Body::from_stream(parts))
+}
+
+fn write_item<T: Serialize>(text: &mut Vec<u8>, item: &T) {
+    serde_json::to_writer(text, item).expect("wire types have string keys and no failing parts");
 }
 
 fn with_body(status: StatusCode, body: Body) -> Response {
@@ -74,7 +100,7 @@ impl<T: Serialize> Iterator for Pieces<T> {
             if !std::mem::take(&mut self.first) {
                 text.push(b',');
             }
-            serde_json::to_writer(&mut text, &item).expect("wire types have string keys and no failing parts");
+            write_item(&mut text, &item);
         }
         Some(text.into())
     }
@@ -125,6 +151,15 @@ mod tests {
         let item = "x".repeat(PIECE);
         let text = text_of(list(vec![item.clone()])).await;
         assert_eq!(text, format!("[\"{item}\"]\n"));
+    }
+
+    #[tokio::test]
+    async fn a_list_in_parts_has_the_text_of_the_whole() {
+        let parts = |parts: Vec<Vec<u8>>| text_of(list_in_parts(Vec::new(), stream::iter(parts.into_iter().map(Ok))));
+        assert_eq!(parts(vec![]).await, "[]\n");
+        assert_eq!(parts(vec![vec![], vec![1], vec![], vec![2, 3]]).await, "[1,2,3]\n");
+        let first = text_of(list_in_parts(vec![1, 2], stream::iter([Ok(vec![3])])));
+        assert_eq!(first.await, "[1,2,3]\n");
     }
 
     #[tokio::test]

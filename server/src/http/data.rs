@@ -1,6 +1,7 @@
 //! Data: searched, pushed, pulled, tagged.
 
 use super::answer;
+use super::list;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
 use super::transfer::{self, Download};
@@ -30,7 +31,8 @@ async fn show(app: &App, id: &DataId) -> Answer {
 pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
     let tags = query.tags("tag")?;
     let (since, until) = query.period()?;
-    Ok(answer::list(app.store.find_data(&DataQuery { tags, since, until }).await?))
+    let transient = query.flag("transient")?;
+    list::find(&app, &query, DataQuery { tags, since, until, transient }).await
 }
 
 /// `PUT /data/{id}`.

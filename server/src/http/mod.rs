@@ -4,12 +4,14 @@
 //! port, and [`guard`] decides who may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
 
 mod answer;
+mod candidates;
 mod content;
 mod data;
 mod disk;
 mod drain;
 pub(crate) mod guard;
 mod health;
+mod list;
 mod plans;
 pub(crate) mod port;
 mod query;
@@ -55,6 +57,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/runs/{id}/retry", put(runs::retry))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/wait", get(runs::wait))
+        .route("/candidates/{kind}", get(candidates::find))
         .route("/server", get(status::info))
         .route("/server/status", get(status::status));
 

@@ -1,6 +1,7 @@
 //! Plans: searched, registered, shown, changed, switched on and off, waited for.
 
 use super::answer;
+use super::list;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
 use super::wait::Wait;
@@ -22,18 +23,11 @@ fn no_such(id: &PlanId) -> Refused {
 
 /// `GET /plans`.
 pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
-    let active = match query.first("active") {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(other) => {
-            return Err(Refused::bad_request(format!("parameter active: \"{other}\" is neither true nor false")));
-        }
-    };
+    let active = query.flag("active")?;
     let image = query.first("image").map(str::parse::<ImageQuery>).transpose();
     let image = image.map_err(|error| Refused::bad_request(format!("parameter image: {error}")))?;
     let (in_tags, out_tags) = (query.tags("in_tag")?, query.tags("out_tag")?);
-    Ok(answer::list(app.store.find_plans(&PlanQuery { active, image, in_tags, out_tags }).await?))
+    list::find(&app, &query, PlanQuery { active, image, in_tags, out_tags }).await
 }
 
 /// `GET /plans/{id}`.

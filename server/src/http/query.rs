@@ -69,6 +69,27 @@ impl Query {
         }
     }
 
+    /// The first occurrence as yes or no.
+    pub(super) fn flag(&self, name: &str) -> Answer<Option<bool>> {
+        match self.first(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => {
+                Err(Refused::bad_request(format!("parameter {name}: \"{other}\" is neither true nor false")))
+            }
+        }
+    }
+
+    /// `limit`, from 1 to `most`.
+    pub(super) fn limit(&self, most: usize) -> Answer<Option<usize>> {
+        let Some(text) = self.first("limit") else { return Ok(None) };
+        match text.parse() {
+            Ok(limit) if (1..=most).contains(&limit) => Ok(Some(limit)),
+            _ => Err(Refused::bad_request(format!("parameter limit: \"{text}\" is not a number from 1 to {most}"))),
+        }
+    }
+
     /// `timeout` in whole seconds, at most `max`; `default` when absent.
     pub(super) fn timeout(&self, default: u64, max: u64) -> Answer<std::time::Duration> {
         let seconds = match self.first("timeout") {
@@ -137,6 +158,18 @@ mod tests {
         assert!(tags("tag=knit%23other:x").is_ok());
         for wrong in ["tag=a", "tag=knit%23timestamp:now"] {
             assert!(tags(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_within_its_bounds() {
+        let limit = |text: &str| Query::parse(text).limit(1000).ok();
+        assert_eq!(limit(""), Some(None));
+        assert_eq!(limit("limit="), Some(None));
+        assert_eq!(limit("limit=1"), Some(Some(1)));
+        assert_eq!(limit("limit=1000"), Some(Some(1000)));
+        for wrong in ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=99999999999999999999"] {
+            assert_eq!(limit(wrong), None, "{wrong}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Runs: searched, shown, stopped, retried, removed, waited for, and their logs.
 
 use super::answer;
+use super::list;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
 use super::transfer::Download;
@@ -31,7 +32,7 @@ pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
         since,
         until,
     };
-    Ok(answer::list(app.store.find_runs(&wanted).await?))
+    list::find(&app, &query, wanted).await
 }
 
 fn statuses(query: &Query) -> Answer<Vec<RunStatus>> {

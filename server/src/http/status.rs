@@ -29,6 +29,8 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
             capability::WAIT,
             capability::WAIT_UNTIL,
             capability::CONTENT,
+            capability::PAGES,
+            capability::CANDIDATES,
         ]
         .map(str::to_owned)
         .to_vec(),

@@ -2,6 +2,7 @@
 
 use super::engine::{Db, DbError, Gate, Row, Tx, args, batch, list, whole};
 use super::nominations::{nominate_data, refresh_data};
+use super::pages::{self, Between, Key, Page, Place, Search, Window};
 use super::plans::{self, Mounts, Summaries};
 use super::runs;
 use super::tags::{self, TagRows};
@@ -31,42 +32,107 @@ macro_rules! found {
     };
 }
 
-/// Conditions on `data d` and its `run r`: `$1` since and `$2` until in microseconds, `$3` statuses, `$4` tags.
-/// The instant is computed, so that no database thinks of walking an index on time for it.
-macro_rules! fits {
-    () => {
-        "coalesce(d.made_at * 1000, r.updated_at) >= $1 and coalesce(d.made_at * 1000, r.updated_at) < $2 \
-         and r.status in (select j.value ->> 0 from json_each($3) j) \
-         and not exists (select 1 from json_each($4) j where not exists \
-           (select 1 from data_tag x where x.tag_id = j.value ->> 0 and x.data_id = d.id))"
+const DETAILS: &str = concat!(
+    "select ",
+    found!(),
+    " from json_each($1) j join data d on d.id = j.value ->> 0 join run r on r.id = d.run_id"
+);
+
+/// The Data with the id `$5`, if it fits.
+const KEY_BY_ID: &str = "select d.id, d.made_at from data d join run r on r.id = d.run_id where d.id = $5 \
+    and coalesce(d.made_at * 1000, r.updated_at) >= $1 and coalesce(d.made_at * 1000, r.updated_at) < $2 \
+    and r.status in (select j.value ->> 0 from json_each($3) j) \
+    and not exists (select 1 from json_each($4) j where not exists \
+      (select 1 from data_tag x where x.tag_id = j.value ->> 0 and x.data_id = d.id))";
+
+/// Keys of Data that have a time, between (`$1`, `$2`) and (`$3`, `$4`), in one of the statuses `$5` (an empty
+/// list: any) and with all tags of `$6`; at most `$7`. A status is looked up for each Data that has come so far:
+/// what could be made a join might be made one with all Runs there are.
+macro_rules! with_time {
+    ($from:literal, $at:literal, $order:literal) => {
+        concat!(
+            "select d.id, d.made_at from ",
+            $from,
+            " and (",
+            $at,
+            ", d.id) > ($1, $2) and (",
+            $at,
+            ", d.id) < ($3, $4) \
+             and ($5 = '[]' or (select 1 from run r where r.id = d.run_id \
+               and r.status in (select j.value ->> 0 from json_each($5) j)) = 1) \
+             and not exists (select 1 from json_each($6) j where not exists \
+               (select 1 from data_tag x where x.tag_id = j.value ->> 0 and x.data_id = d.id)) order by ",
+            $order,
+            " limit $7"
+        )
     };
 }
 
-const ONE: &str = concat!("select ", found!(), " from data d join run r on r.id = d.run_id where d.id = $1");
-const FIND_BY_ID: &str =
-    concat!("select ", found!(), " from data d join run r on r.id = d.run_id where d.id = $5 and ", fits!());
-/// Starts from the Data that have the tag `$5`.
-pub(super) const FIND_BY_TAG: &str = concat!(
-    "select ",
-    found!(),
-    " from data_tag a join data d on d.id = a.data_id join run r on r.id = d.run_id where a.tag_id = $5 and ",
-    fits!(),
-    " order by d.made_at is null, d.made_at, d.id"
+/// Keys of Data that have no time, behind the id `$1`, whose Run changed from `$2` until `$3` and is in one of the
+/// statuses `$4`, with all tags of `$5`; at most `$6`.
+macro_rules! without_time {
+    ($from:literal, $ahead:literal, $order:literal) => {
+        concat!(
+            "select d.id, d.made_at from ",
+            $from,
+            " and d.made_at is null and d.id ",
+            $ahead,
+            " $1 and (select 1 from run r where r.id = d.run_id and r.updated_at >= $2 and r.updated_at < $3 \
+               and ($4 = '[]' or r.status in (select j.value ->> 0 from json_each($4) j))) = 1 \
+             and not exists (select 1 from json_each($5) j where not exists \
+               (select 1 from data_tag x where x.tag_id = j.value ->> 0 and x.data_id = d.id)) order by ",
+            $order,
+            " limit $6"
+        )
+    };
+}
+
+/// The four statements of one way through the Data.
+pub(super) struct Way {
+    with_time: [&'static str; 2],
+    without_time: [&'static str; 2],
+}
+
+impl Way {
+    /// All of them, the first two for Data with a time.
+    #[cfg(test)]
+    pub(super) const fn statements(&self) -> [&'static str; 4] {
+        [self.with_time[0], self.with_time[1], self.without_time[0], self.without_time[1]]
+    }
+}
+
+/// `$time` is how the time is named where it is compared.
+macro_rules! way {
+    ($with:literal, $without:literal, $time:literal) => {
+        Way {
+            with_time: [
+                with_time!($with, $time, "d.made_at, d.id"),
+                with_time!($with, $time, "d.made_at desc, d.id desc"),
+            ],
+            without_time: [
+                without_time!($without, ">", "d.made_at, d.id"),
+                without_time!($without, "<", "d.made_at desc, d.id desc"),
+            ],
+        }
+    };
+}
+
+/// From the Data that have one tag, which is the last parameter. The time is computed, so that no database thinks
+/// of walking an index on it instead.
+pub(super) const BY_TAG: Way = way!(
+    "data_tag a join data d on d.id = a.data_id where a.tag_id = $8",
+    "data_tag a join data d on d.id = a.data_id where a.tag_id = $7",
+    "d.made_at + 0"
 );
-/// Walks the Data by time, from `$5` to `$6` (milliseconds, both inclusive), then those without a time.
-pub(super) const FIND_BY_TIME: &str = concat!(
-    "select x.* from (select ",
-    found!(),
-    " from data d join run r on r.id = d.run_id where d.made_at >= $5 and d.made_at <= $6 and ",
-    fits!(),
-    " union all select ",
-    found!(),
-    " from data d join run r on r.id = d.run_id where d.made_at is null and ",
-    fits!(),
-    ") x order by x.made_at is null, x.made_at, x.id"
-);
-/// A tag on fewer Data than this always drives the search.
-const RARE: i64 = 500;
+/// Along the time.
+pub(super) const BY_TIME: Way = way!("data d where true", "data d where true", "d.made_at");
+/// Along the time, past all that can be used.
+pub(super) const UNREADY: Way = way!("data d where d.ready = 0", "data d where d.ready = 0", "d.made_at");
+
+/// A time in milliseconds that no Data has reached.
+const END: &str = "select coalesce(max(made_at), 0) + 1 from data";
+/// A text behind all ids, whatever the order of texts.
+const BEHIND: &str = "select max(id) || 'z' from data";
 
 const TAGS: &str = "select dt.data_id, t.key, t.value from json_each($1) j \
     join data_tag dt on dt.data_id = j.value ->> 0 join tag t on t.id = dt.tag_id";
@@ -131,8 +197,7 @@ impl Store {
 
     async fn try_data(&self, id: &DataId) -> Db<Option<Data>> {
         let mut tx = self.db.begin_reading().await?;
-        let rows = tx.rows(ONE, args![id.as_str()]).await?;
-        let found = assemble(&mut tx, rows).await?.pop();
+        let found = read(&mut tx, &[id.as_str().to_owned()]).await?.pop();
         tx.commit().await?;
         Ok(found)
     }
@@ -145,8 +210,47 @@ impl Store {
     async fn try_find_data(&self, query: &DataQuery) -> Db<Vec<Data>> {
         let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
         let mut tx = self.db.begin_reading().await?;
-        let rows = wanted.find(&mut tx).await?;
-        let found = assemble(&mut tx, rows).await?;
+        let ids = pages::all(&mut tx, &wanted, false).await?;
+        let found = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// A part of what [`Self::find_data`] finds.
+    pub async fn page_of_data(&self, query: &DataQuery, window: &Window) -> Result<Page<Data>> {
+        whole!("searching Data", self.try_page_of_data(query, window))
+    }
+
+    async fn try_page_of_data(&self, query: &DataQuery, window: &Window) -> Db<Page<Data>> {
+        let Some(wanted) = Wanted::from_query(query) else { return Ok(Page { items: Vec::new(), next: None }) };
+        let mut tx = self.db.begin_reading().await?;
+        let (ids, next) = pages::page(&mut tx, &wanted, window).await?;
+        let items = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(Page { items, next })
+    }
+
+    /// The ids of all that [`Self::find_data`] finds.
+    pub async fn ids_of_data(&self, query: &DataQuery, reverse: bool) -> Result<Vec<String>> {
+        whole!("searching Data", self.try_ids_of_data(query, reverse))
+    }
+
+    async fn try_ids_of_data(&self, query: &DataQuery, reverse: bool) -> Db<Vec<String>> {
+        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
+        let mut tx = self.db.begin_reading().await?;
+        let ids = pages::all(&mut tx, &wanted, reverse).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// The Data of these ids in this order, as far as they are there.
+    pub async fn data_of(&self, ids: &[String]) -> Result<Vec<Data>> {
+        whole!("reading Data", self.try_data_of(ids))
+    }
+
+    async fn try_data_of(&self, ids: &[String]) -> Db<Vec<Data>> {
+        let mut tx = self.db.begin_reading().await?;
+        let found = read(&mut tx, ids).await?;
         tx.commit().await?;
         Ok(found)
     }
@@ -200,7 +304,7 @@ pub(super) fn stored_size(size: u64) -> i64 {
 struct Wanted<'a> {
     id: Option<&'a str>,
     tags: TagRows<'a>,
-    statuses: String,
+    statuses: Vec<RunStatus>,
     since: i64,
     until: i64,
 }
@@ -227,42 +331,124 @@ impl<'a> Wanted<'a> {
                 _ => return None,
             }
         }
-        let fits = |status: &RunStatus| transient.is_none() || status.transient() == transient;
-        let statuses: Vec<&str> = RunStatus::ALL.into_iter().filter(fits).map(RunStatus::as_str).collect();
+        let fits = |status: &RunStatus| {
+            let is = status.transient();
+            (transient.is_none() || is == transient) && query.transient.is_none_or(|wanted| wanted == is.is_some())
+        };
+        let statuses: Vec<RunStatus> = RunStatus::ALL.into_iter().filter(fits).collect();
         if statuses.is_empty() || since >= until {
             return None;
         }
         let tags = query.tags.iter().filter(|tag| !tag.is_system()).collect();
-        Some(Self { id, tags, statuses: list(statuses), since, until })
+        Some(Self { id, tags, statuses, since, until })
     }
 
-    /// Finds by the shortest way: from the one id, from a rare tag, or along the time.
-    async fn find(&self, tx: &mut Tx) -> Db<Vec<Row>> {
-        let (since, until) = (self.since, self.until);
-        let tags = self.tags.ids();
-        if let Some(id) = self.id {
-            return tx.rows(FIND_BY_ID, args![since, until, &self.statuses, &tags, id]).await;
-        }
+    /// The statuses as a parameter; an empty list when they exclude none.
+    fn statuses(&self) -> String {
+        let all = self.statuses.len() == RunStatus::ALL.len();
+        list(self.statuses.iter().filter(|_| !all).map(|status| status.as_str()))
+    }
+
+    /// The shortest way: from the tag that is on the fewest Data, unless even that is on very many, past what is
+    /// ready where nothing of it fits, or along the time.
+    async fn way(&self, tx: &mut Tx) -> Db<(&'static Way, Option<String>)> {
         let rarest = self.tags.uses(tx).await?.into_iter().min_by_key(|(_, uses)| *uses);
-        match rarest {
-            // Without a beginning, time leaves more to look at than even a tag on very many Data.
-            Some((tag, uses)) if uses < RARE || since <= 0 => {
-                tx.rows(FIND_BY_TAG, args![since, until, &self.statuses, &tags, &tag]).await
+        Ok(match rarest {
+            Some((tag, uses)) if uses < tags::MOST_COUNTED => (&BY_TAG, Some(tag)),
+            _ if !self.statuses.contains(&RunStatus::Done) => (&UNREADY, None),
+            _ => (&BY_TIME, None),
+        })
+    }
+
+    /// Some keys of Data that have a time.
+    async fn with_time(&self, tx: &mut Tx, sql: &'static str, tag: Option<&str>, part: &Window) -> Db<Vec<Key>> {
+        let between = Between::ahead(millis_from(self.since), millis_from(self.until), part);
+        let ((low, low_id), (high, high_id)) = (between.low, between.high);
+        let limit = part.limit as i64;
+        let mut args = args![low, low_id, high, high_id, self.statuses(), self.tags.ids(), limit].to_vec();
+        args.extend(tag.map(Into::into));
+        tx.rows(sql, &args).await?.iter().map(Key::read).collect()
+    }
+
+    /// Some keys of Data that have no time.
+    async fn without_time(&self, tx: &mut Tx, sql: &'static str, tag: Option<&str>, part: &Window) -> Db<Vec<Key>> {
+        let behind = match &part.after {
+            Some(Place { at: None, id, .. }) => id.clone(),
+            _ if part.reverse => {
+                tx.row(BEHIND, &[]).await?.map_or(Ok(None), |row| row.opt_text(0))?.unwrap_or_default()
             }
-            _ => {
-                let (first, last) = (since.div_euclid(1000), until.div_euclid(1000));
-                tx.rows(FIND_BY_TIME, args![since, until, &self.statuses, &tags, first, last]).await
-            }
-        }
+            _ => String::new(),
+        };
+        let limit = part.limit as i64;
+        let mut args = args![behind, self.since, self.until, self.statuses(), self.tags.ids(), limit].to_vec();
+        args.extend(tag.map(Into::into));
+        tx.rows(sql, &args).await?.iter().map(Key::read).collect()
     }
 }
 
-/// Adds to each Data its tags, where it came from and where it went, in a fixed number of statements.
-async fn assemble(tx: &mut Tx, rows: Vec<Row>) -> Db<Vec<Data>> {
-    let found: Vec<Found> = rows.iter().map(Found::read).collect::<Db<_>>()?;
+impl Search for Wanted<'_> {
+    /// A Data has a time exactly when its Run is over: what cannot fit is not looked through.
+    async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
+        if let Some(id) = self.id {
+            if part.after.is_some() {
+                return Ok(Vec::new());
+            }
+            let statuses = list(self.statuses.iter().map(|status| status.as_str()));
+            let rows = tx.rows(KEY_BY_ID, args![self.since, self.until, statuses, self.tags.ids(), id]).await?;
+            return rows.iter().map(Key::read).collect();
+        }
+        let (way, tag) = self.way(tx).await?;
+        let direction = usize::from(part.reverse);
+        let mut keys = Vec::new();
+        for timed in [!part.reverse, part.reverse] {
+            let fitting = self.statuses.iter().any(|status| status.is_over() == timed);
+            let was_passed =
+                part.after.as_ref().is_some_and(|place| place.at.is_some() != timed && timed != part.reverse);
+            if !fitting || was_passed || keys.len() >= part.limit {
+                continue;
+            }
+            let rest = Window { limit: part.limit - keys.len(), ..part.clone() };
+            keys.append(&mut if timed {
+                self.with_time(tx, way.with_time[direction], tag.as_deref(), &rest).await?
+            } else {
+                self.without_time(tx, way.without_time[direction], tag.as_deref(), &rest).await?
+            });
+        }
+        Ok(keys)
+    }
+
+    /// With the last one first, Data without a time come before those that have just got one.
+    async fn end(&self, tx: &mut Tx, reverse: bool) -> Db<i64> {
+        if !reverse {
+            return Ok(i64::MAX);
+        }
+        tx.row(END, &[]).await?.map_or(Ok(i64::MAX), |row| row.int(0))
+    }
+}
+
+/// The first millisecond that is not before this microsecond.
+fn millis_from(micros: i64) -> i64 {
+    micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) != 0)
+}
+
+/// Ids of Data, those in the making first, then the newest first.
+pub(super) async fn newest(tx: &mut Tx, limit: usize) -> Db<Vec<String>> {
+    let query = DataQuery::default();
+    let Some(all) = Wanted::from_query(&query) else { return Ok(Vec::new()) };
+    let keys = all.keys(tx, &Window { after: None, reverse: true, limit }).await?;
+    Ok(keys.into_iter().map(|key| key.id).collect())
+}
+
+/// The Data of these ids in their order, as far as they are there, with their tags, where they came from and where
+/// they went, in a fixed number of statements.
+async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Data>> {
+    let rows = tx.rows(DETAILS, args![list(ids)]).await?;
+    let mut found: Vec<Found> = rows.iter().map(Found::read).collect::<Db<_>>()?;
     if found.is_empty() {
         return Ok(Vec::new());
     }
+    let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+    found.sort_by_key(|data| places.get(data.id.as_str()).copied());
     let ids = batch(found.iter().map(|data| [data.id.as_str()]));
     let mut tags: HashMap<DataId, Vec<Tag>> = HashMap::with_capacity(found.len());
     for row in tx.rows(TAGS, args![&ids]).await? {

@@ -3,7 +3,7 @@
 
 use super::engine::{Row, Value, args, batch, list};
 use super::test_postgres as postgres;
-use super::{Projected, Registered, Store, Upload, claims, data, nominations, plans, runs, tags};
+use super::{Projected, Registered, Store, Upload, candidates, claims, data, nominations, plans, runs, tags};
 use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
@@ -141,11 +141,13 @@ const FILL: &[&str] = &[
      select 'r' || n, 'p' || (n % 4000), 's' || n, case when n % 100 = 0 then 'waiting' else 'done' end, n, n \
      from {60000}",
     "insert into data (id, run_id, mount_id, volume, ready, made_at) \
-     select 'd' || n, 'r' || n, 'm' || ((n % 4000) * 3 + 2), 'v' || n, 1, n from {60000}",
+     select 'd' || n, 'r' || n, 'm' || ((n % 4000) * 3 + 2), 'v' || n, case when n % 50 = 0 then 0 else 1 end, \
+       case when n % 100 = 0 then null else n end from {60000}",
     "insert into data_tag (tag_id, data_id) select 't' || (n % 12000), 'd' || (n / 2) from {120000}",
     "insert into run_input (run_id, mount_id, data_id) \
      select 'r' || n, 'm' || ((n % 4000) * 3), 'd' || (n / 2) from {60000}",
     "insert into nomination (mount_id, data_id) select 'm' || ((n % 4000) * 3), 'd' || n from {60000}",
+    "insert into plan_annotation (plan_id, head, pair) select 'p' || n, 'name=' || n, 'name=' || n from {4000}",
     "insert into spark (mount_id, data_id, lit) select 'm' || ((n % 4000) * 3), 'd' || n, 'l' from {60000}",
     "analyze",
 ];
@@ -182,7 +184,8 @@ async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
         types.join(", ")
     );
     tx.script(tx.choose(String::new(), prepare)).await.unwrap();
-    let execute = format!("explain execute q ({})", literals.join(", "));
+    // The statement behind it tells this text from others, none of which is prepared any more.
+    let execute = format!("explain execute q ({}) -- {sql}", literals.join(", "));
     let explain: &'static str = tx.choose(format!("explain query plan {sql}"), execute).leak();
     let (args, column) = tx.choose((args, 3), (&[], 0));
     let text = |row: &Row| row.text(column).unwrap();
@@ -205,42 +208,112 @@ fn read_whole(plan: &str) -> Vec<&str> {
         .collect()
 }
 
+/// True when a plan puts rows in order, other than a few that are already at hand.
+fn sorts(plan: &str) -> bool {
+    plan.contains("Sort") || plan.contains("USE TEMP B-TREE FOR ORDER BY")
+}
+
+type Statement = (&'static str, Vec<Value<'static>>);
+
+/// The statements that find out what is in a list: those that walk along an index in the order of the list, and
+/// those that put what an index leads to in order; for one of the databases.
+fn lists(postgres: usize) -> (Vec<Statement>, Vec<Statement>) {
+    let tag = || Value::from(tags::id(&Tag::new("a", "b")));
+    let (none, one, two) = (|| list([""; 0]), || list(["d1"]), || list(["t1", "t2"]));
+    let some = || list(["done", "failed"]);
+    let (mut walks, mut sorts) = (Vec::new(), Vec::new());
+    for (way, is_by_tag) in [(data::BY_TIME, false), (data::UNREADY, false), (data::BY_TAG, true)] {
+        let [timed @ .., _, _] = way.statements();
+        for sql in way.statements() {
+            let mut args = if timed.contains(&sql) {
+                args![0, "", i64::MAX, "", some(), two(), 501].to_vec()
+            } else {
+                args!["", 0, i64::MAX, some(), two(), 501].to_vec()
+            };
+            args.extend(is_by_tag.then(tag));
+            if is_by_tag { &mut sorts } else { &mut walks }.push((sql, args));
+        }
+    }
+    let bounds = || args![0, "", i64::MAX, "", 501].to_vec();
+    let with = |more: &[Value<'static>]| [bounds(), more.to_vec()].concat();
+    for direction in 0..2 {
+        walks.push((runs::BY_PLAN[direction], with(args!["p1", "done"])));
+        walks.push((runs::BY_STATUS[direction], with(args!["done"])));
+        walks.push((runs::BY_TIME[postgres][direction], bounds()));
+        walks.push((runs::THROUGH_TIME[postgres][direction], with(args![list(["p1"]), one(), one(), some()])));
+        sorts.push((runs::FROM_OUTPUTS[direction], with(args![none(), none(), one(), none()])));
+        sorts.push((runs::FROM_INPUTS[direction], with(args![none(), one(), none(), some()])));
+        sorts.push((runs::FROM_PLANS[direction], with(args![list(["p1"]), none(), none(), some()])));
+        let nothing = || Value::from(None::<i64>);
+        let no_text = || Value::from(None::<&str>);
+        let plans = |image: Value<'static>, more: Option<Value<'static>>| {
+            let mut args =
+                args!["", nothing(), image, no_text(), 1, no_text(), nothing(), two(), 1, two(), 501].to_vec();
+            args.extend(more);
+            args
+        };
+        walks.push((plans::BY_ID[direction], plans(no_text(), None)));
+        sorts.push((plans::BY_IMAGE[direction], plans(Value::from("image1"), None)));
+        sorts.push((plans::BY_TAG[direction], plans(no_text(), Some(tag()))));
+    }
+    (walks, sorts)
+}
+
+/// The statements for candidates, for one of the databases.
+fn candidates(postgres: usize) -> Vec<Statement> {
+    let prefix = || args!["d1", 50].to_vec();
+    vec![
+        (candidates::DATA[postgres], prefix()),
+        (candidates::PLANS[postgres], prefix()),
+        (candidates::RUNS[postgres], prefix()),
+        (candidates::TAGS[postgres], prefix()),
+        (candidates::PLAN_NAMES[postgres], prefix()),
+        (candidates::NAMED[postgres], args!["name=1", "name=1", 50].to_vec()),
+        (candidates::LATEST_RUNS, args![50].to_vec()),
+        (candidates::TAGS_OF, args![list(["d1"])].to_vec()),
+    ]
+}
+
 #[tokio::test]
 async fn hot_statements_go_by_indexes_on_both() {
-    let tag = tags::id(&Tag::new("a", "b"));
-    let (one, two) = (list(["d1"]), list(["t1", "t2"]));
-    let (statuses, all) = (list(["waiting"]), list(["done", "failed"]));
+    let one = list(["d1"]);
+    let (statuses, late) = (list(["waiting"]), i64::MAX);
     let combinations: &'static str = super::projection::missing_combinations(2, 0);
-    let (early, late) = (0, i64::MAX);
-    let statements: [(&str, Vec<Value<'_>>); 16] = [
+    let statements: [(&str, Vec<Value<'_>>); 15] = [
         (nominations::NOMINATE_DATA, args!["d1"].to_vec()),
         (nominations::WITHDRAW_DATA, args!["d1"].to_vec()),
         (nominations::NOMINATE_INPUT, args!["m1"].to_vec()),
         (combinations, args!["p1", 500, "m3", "m4", &one].to_vec()),
-        (data::FIND_BY_TAG, args![early, late, &all, &two, &tag].to_vec()),
-        (data::FIND_BY_TIME, args![early, late, &all, &two, 59_000, 59_100].to_vec()),
-        (runs::FIND_BY_OUTPUT, args!["[]", "[]", &one, "[]", early, late].to_vec()),
-        (runs::FIND_BY_INPUT, args!["[]", &one, "[]", "[]", early, late].to_vec()),
-        (runs::FIND_BY_PLAN, args![list(["p1"]), "[]", "[]", "[]", early, late].to_vec()),
-        (runs::FIND_BY_STATUS, args!["[]", "[]", "[]", &statuses, early, late].to_vec()),
         (claims::CANDIDATES, args!["waiting", late, 10].to_vec()),
         (claims::NEXT_DUE, args![&statuses].to_vec()),
         (runs::QUIET, args!["p1"].to_vec()),
         (plans::HASTEN_RUNS, args!["p1", 0].to_vec()),
+        (plans::FORGET_ANNOTATIONS, args!["p1"].to_vec()),
+        (runs::INPUT_USES, args![&one].to_vec()),
+        (runs::PLAN_USES, args![&one].to_vec()),
         (data::DOWNSTREAMS, args![&one].to_vec()),
         (data::NOMINATIONS, args![&one].to_vec()),
+        (plans::MOUNT_USES, args![&one].to_vec()),
+        (tags::USES, args![&one].to_vec()),
     ];
     on_both(async |store| {
         fill(&store).await;
-        for (sql, args) in &statements {
+        let postgres = store.db.begin().await.unwrap().choose(0, 1);
+        let (mut walks, sorted) = lists(postgres);
+        walks.extend(candidates(postgres));
+        for (sql, args) in statements.iter().chain(&sorted).chain(&walks) {
             let plan = explain(&store, sql, args).await;
-            let mut whole = read_whole(&plan);
-            // For very many Data of a time, reading all Runs once is no worse than looking each one up.
-            whole.retain(|table| (*sql, *table) != (data::FIND_BY_TIME, "run"));
+            let whole = read_whole(&plan);
             assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
+            let walks = walks.iter().any(|(walk, _)| walk == sql);
+            assert!(!walks || !sorts(&plan), "sorted instead of walked:\n{sql}\n{plan}");
+            if std::env::var_os("KNIT_TESTS_SHOW").is_some() {
+                eprintln!("{sql}\n{plan}\n");
+            }
         }
-        let plan = explain(&store, "select * from run where exit_code = $1", args![1]).await;
+        let plan = explain(&store, "select * from run where exit_code = $1 order by exit_message", args![1]).await;
         assert_eq!(read_whole(&plan), ["run"], "this test can see it:\n{plan}");
+        assert!(sorts(&plan), "this test can see it:\n{plan}");
     })
     .await;
 }

@@ -5,7 +5,8 @@ use super::engine::{Database, Db, DbError, Tx, args};
 use super::{Result, StoreError};
 
 /// The files. Versions 1 to 3 were Knitfab's.
-const MIGRATIONS: &[(i64, &str)] = &[(4, include_str!("../../migrations/0004.sql"))];
+const MIGRATIONS: &[(i64, &str)] =
+    &[(4, include_str!("../../migrations/0004.sql")), (5, include_str!("../../migrations/0005.sql"))];
 const KNITFAB: std::ops::RangeInclusive<i64> = 1..=3;
 /// What PostgreSQL needs before the first file.
 const POSTGRES_FIRST: &str = include_str!("../../migrations/postgres.sql");
@@ -44,12 +45,24 @@ async fn apply(db: &Database, version: i64, text: &str) -> Db<i64> {
     }
     if found < version {
         let first = tx.choose("", POSTGRES_FIRST);
-        tx.script(format!("{first}{}", text.replace("{wr}", tx.choose("without rowid", "")))).await?;
+        tx.script(format!("{first}{}", in_the_words_of(&tx, text))).await?;
         tx.exec(FORGET_VERSION, &[]).await?;
         tx.exec(SET_VERSION, args![version]).await?;
         tx.commit().await?;
     }
     Ok(found)
+}
+
+/// A file with its words in braces replaced: the few things that the two databases do not say alike.
+fn in_the_words_of(tx: &Tx, text: &str) -> String {
+    [
+        ("{wr}", "without rowid", ""),
+        ("{bytes}", "", "collate \"C\""),
+        ("{element}", "j.value", "j.value #>> '{}'"),
+        ("{postgres}", "--", ""),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (word, sqlite, postgres)| text.replace(word, tx.choose(sqlite, postgres)))
 }
 
 /// Without figures about its tables a database chooses bad ways through them.

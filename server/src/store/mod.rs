@@ -8,12 +8,14 @@
 //! On PostgreSQL this order is what keeps transactions from waiting for each other in a circle, and
 //! unique keys, not the isolation level, are what refuses a second equal Run.
 
+mod candidates;
 mod claims;
 mod data;
 mod engine;
 mod garbage;
 mod migrations;
 mod nominations;
+mod pages;
 mod plans;
 mod projection;
 mod runs;
@@ -26,6 +28,7 @@ mod explained;
 mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
+pub use pages::{Page, Place, Window};
 
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};
@@ -88,6 +91,8 @@ pub struct DataQuery {
     pub since: Option<Timestamp>,
     /// Exclusive.
     pub until: Option<Timestamp>,
+    /// Only what cannot be used, or only what can.
+    pub transient: Option<bool>,
 }
 
 /// Search for Plans; dimensions are joined by "and".

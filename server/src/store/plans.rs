@@ -2,14 +2,15 @@
 
 use super::engine::{Db, DbError, Gate, Row, Tx, Value, args, batch, list, whole};
 use super::nominations::nominate_input;
-use super::tags::TagRows;
+use super::pages::{self, Key, Page, Search, Window};
+use super::tags::{MOST_COUNTED, TagRows};
 use super::{PlanQuery, Registered, Result, Store};
 use crate::clock;
 use crate::rules::{identity, plan as rules};
 use knit_api::id::PlanId;
 use knit_api::image::ImageRef;
 use knit_api::plan::{
-    AnnotationChange, LogPoint, Mountpoint, Plan, PlanDownstream, PlanInput, PlanLog, PlanOutput, PlanSpec,
+    Annotation, AnnotationChange, LogPoint, Mountpoint, Plan, PlanDownstream, PlanInput, PlanLog, PlanOutput, PlanSpec,
     PlanSummary, PlanUpstream, ResourceChange, Resources,
 };
 use knit_api::tag::{self, Tag};
@@ -41,7 +42,7 @@ const SUMMARIES: &str = "select p.id, p.name, p.image_repository, p.image_tag, p
     from json_each($1) j join plan p on p.id = j.value ->> 0";
 const DETAILS: &str = "select p.id, p.name, p.image_repository, p.image_tag, p.entrypoint, p.args, p.annotations, \
       p.active, p.on_node, p.resources, p.service_account \
-    from json_each($1) j join plan p on p.id = j.value ->> 0 order by p.id";
+    from json_each($1) j join plan p on p.id = j.value ->> 0";
 /// In the order of [`Kind`], then as registered.
 const MOUNTS: &str = "select m.id, m.plan_id, m.kind, m.path, m.want_data_id, m.want_time \
     from json_each($1) j join mount m on m.id = j.value ->> 0";
@@ -54,18 +55,52 @@ const UPSTREAMS: &str = "select f.input_id, f.output_id from json_each($1) j \
 const DOWNSTREAMS: &str = "select f.output_id, f.input_id from json_each($1) j \
     join feeding f on f.output_id = j.value ->> 0 join mount i on i.id = f.input_id order by i.plan_id, i.ord";
 
-/// `$1` active (null: any), `$2` and `$3` image, `$4` to `$7` an input, `$8` and `$9` an output or log:
-/// first whether one is asked for at all, then system tags, then user tags.
-const FIND: &str = "select p.id from plan p where ($1 is null or p.active = $1) \
-    and ($2 is null or p.image_repository = $2) and ($3 is null or p.image_tag = $3) \
-    and ($4 = 0 or exists (select 1 from mount m where m.plan_id = p.id and m.kind = 'input' \
-      and ($5 is null or m.want_data_id = $5) and ($6 is null or m.want_time = $6) \
-      and not exists (select 1 from json_each($7) j where not exists \
-        (select 1 from mount_tag x where x.mount_id = m.id and x.tag_id = j.value ->> 0)))) \
-    and ($8 = 0 or exists (select 1 from mount m where m.plan_id = p.id and m.kind in ('output', 'log') \
-      and not exists (select 1 from json_each($9) j where not exists \
-        (select 1 from mount_tag x where x.mount_id = m.id and x.tag_id = j.value ->> 0)))) \
-    order by p.id";
+/// Keys of Plans behind the id `$1`: `$2` active (null: any), `$3` and `$4` image, `$5` to `$8` an input, `$9` and
+/// `$10` an output or log: first whether one is asked for at all, then system tags, then user tags; at most `$11`. Mountpoints are looked up for
+/// each Plan that has come so far: what could be made a join might be made one with all there are.
+macro_rules! keys {
+    ($lead:literal, $ahead:literal, $order:literal) => {
+        concat!(
+            "select p.id, cast(null as bigint) from plan p where ",
+            $lead,
+            " and p.id ",
+            $ahead,
+            " $1 and ($2 is null or p.active = $2) \
+             and ($3 is null or p.image_repository = $3) and ($4 is null or p.image_tag = $4) \
+             and ($5 = 0 or (select 1 from mount m where m.plan_id = p.id and m.kind = 'input' \
+               and ($6 is null or m.want_data_id = $6) and ($7 is null or m.want_time = $7) \
+               and not exists (select 1 from json_each($8) j where not exists \
+                 (select 1 from mount_tag x where x.mount_id = m.id and x.tag_id = j.value ->> 0)) limit 1) = 1) \
+             and ($9 = 0 or (select 1 from mount m where m.plan_id = p.id and m.kind in ('output', 'log') \
+               and not exists (select 1 from json_each($10) j where not exists \
+                 (select 1 from mount_tag x where x.mount_id = m.id and x.tag_id = j.value ->> 0)) limit 1) = 1) \
+             order by ",
+            $order,
+            " limit $11"
+        )
+    };
+}
+
+macro_rules! both_ways {
+    ($lead:literal) => {
+        [keys!($lead, ">", "p.id"), keys!($lead, "<", "p.id desc")]
+    };
+}
+
+/// From the mountpoints with the tag `$12`.
+pub(super) const BY_TAG: [&str; 2] =
+    both_ways!("p.id in (select m.plan_id from mount_tag mt join mount m on m.id = mt.mount_id where mt.tag_id = $12)");
+pub(super) const BY_IMAGE: [&str; 2] = both_ways!("p.image_repository = $3");
+pub(super) const BY_ID: [&str; 2] = both_ways!("true");
+/// On how many mountpoints each of these tags is.
+pub(super) const MOUNT_USES: &str = "select j.value ->> 0, \
+    (select count(*) from (select 1 from mount_tag mt where mt.tag_id = j.value ->> 0 limit 5000) x) \
+    from json_each($1) j";
+/// A text behind all ids, whatever the order of texts.
+const BEHIND: &str = "select max(id) || 'z' from plan";
+
+const ANNOTATE: &str = "insert into plan_annotation (plan_id, head, pair) \
+    select cast($1 as text), j.value ->> 0, j.value ->> 1 from json_each($2) j where true";
 
 /// The row lock of a Plan comes with the change.
 const SET_ACTIVE: &str = "update plan set active = $2 where id = $1 and name is null";
@@ -80,6 +115,7 @@ pub(super) const HASTEN_RUNS: &str = "update run set due_at = $2 where plan_id =
     and status not in ('done', 'failed', 'invalidated')";
 const HOLD_ANNOTATIONS: &str = "update plan set annotations = annotations where id = $1 returning annotations";
 const SET_ANNOTATIONS: &str = "update plan set annotations = $2 where id = $1";
+pub(super) const FORGET_ANNOTATIONS: &str = "delete from plan_annotation where plan_id = $1";
 const SET_SERVICE_ACCOUNT: &str = "update plan set service_account = $2 where id = $1";
 
 /// What a mountpoint is to its Plan.
@@ -152,6 +188,12 @@ pub(super) struct Summaries(HashMap<PlanId, PlanSummary>);
 impl Summaries {
     pub(super) fn of(&self, id: &PlanId) -> Db<PlanSummary> {
         self.0.get(id).cloned().ok_or_else(|| DbError::other(format!("Plan {id} is missing")))
+    }
+
+    /// What the Plan executes, or the name of a built-in one.
+    pub(super) fn title(&self, id: &PlanId) -> Db<String> {
+        let plan = self.of(id)?;
+        Ok(plan.image.map(|image| image.to_string()).or(plan.name).unwrap_or_default())
     }
 }
 
@@ -252,7 +294,7 @@ impl Store {
 
     async fn try_plan(&self, id: &PlanId) -> Db<Option<Plan>> {
         let mut tx = self.db.begin_reading().await?;
-        let plan = assemble(&mut tx, &[id.as_str().to_owned()]).await?.pop();
+        let plan = read(&mut tx, &[id.as_str().to_owned()]).await?.pop();
         tx.commit().await?;
         Ok(plan)
     }
@@ -263,28 +305,49 @@ impl Store {
     }
 
     async fn try_find_plans(&self, query: &PlanQuery) -> Db<Vec<Plan>> {
-        let Some(input) = wanted_of_input(&query.in_tags) else { return Ok(Vec::new()) };
-        if query.out_tags.iter().any(Tag::is_system) {
-            return Ok(Vec::new());
-        }
-        let output: TagRows = query.out_tags.iter().collect();
-        let repository = query.image.as_ref().map(|image| image.repository.as_str());
-        let image_tag = query.image.as_ref().and_then(|image| image.tag.as_deref());
+        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
         let mut tx = self.db.begin_reading().await?;
-        let conditions = args![
-            query.active.map(i64::from),
-            repository,
-            image_tag,
-            i64::from(!query.in_tags.is_empty()),
-            input.id,
-            input.time,
-            input.tags.ids(),
-            i64::from(!query.out_tags.is_empty()),
-            output.ids(),
-        ];
-        let rows = tx.rows(FIND, conditions).await?;
-        let ids: Vec<String> = rows.iter().map(|row| row.text(0)).collect::<Db<_>>()?;
-        let plans = assemble(&mut tx, &ids).await?;
+        let ids = pages::all(&mut tx, &wanted, false).await?;
+        let plans = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(plans)
+    }
+
+    /// A part of what [`Self::find_plans`] finds.
+    pub async fn page_of_plans(&self, query: &PlanQuery, window: &Window) -> Result<Page<Plan>> {
+        whole!("searching Plans", self.try_page_of_plans(query, window))
+    }
+
+    async fn try_page_of_plans(&self, query: &PlanQuery, window: &Window) -> Db<Page<Plan>> {
+        let Some(wanted) = Wanted::from_query(query) else { return Ok(Page { items: Vec::new(), next: None }) };
+        let mut tx = self.db.begin_reading().await?;
+        let (ids, next) = pages::page(&mut tx, &wanted, window).await?;
+        let items = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(Page { items, next })
+    }
+
+    /// The ids of all that [`Self::find_plans`] finds.
+    pub async fn ids_of_plans(&self, query: &PlanQuery, reverse: bool) -> Result<Vec<String>> {
+        whole!("searching Plans", self.try_ids_of_plans(query, reverse))
+    }
+
+    async fn try_ids_of_plans(&self, query: &PlanQuery, reverse: bool) -> Db<Vec<String>> {
+        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
+        let mut tx = self.db.begin_reading().await?;
+        let ids = pages::all(&mut tx, &wanted, reverse).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// The Plans of these ids in this order, as far as they are there.
+    pub async fn plans_of(&self, ids: &[String]) -> Result<Vec<Plan>> {
+        whole!("reading Plans", self.try_plans_of(ids))
+    }
+
+    async fn try_plans_of(&self, ids: &[String]) -> Db<Vec<Plan>> {
+        let mut tx = self.db.begin_reading().await?;
+        let plans = read(&mut tx, ids).await?;
         tx.commit().await?;
         Ok(plans)
     }
@@ -334,6 +397,8 @@ impl Store {
         let Some(row) = tx.row(HOLD_ANNOTATIONS, args![id.as_str()]).await? else { return Ok(false) };
         let after = rules::change_annotations(from_json(&row, 0)?, change);
         tx.exec(SET_ANNOTATIONS, args![id.as_str(), to_json(&after)]).await?;
+        tx.exec(FORGET_ANNOTATIONS, args![id.as_str()]).await?;
+        annotate(&mut tx, id.as_str(), &after).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -342,6 +407,69 @@ impl Store {
     pub async fn set_service_account(&self, id: &PlanId, name: &str) -> Result<bool> {
         let columns = args![id.as_str(), name];
         Ok(self.change("setting the service account of a Plan", SET_SERVICE_ACCOUNT, columns).await? > 0)
+    }
+}
+
+/// A search in the store's terms.
+struct Wanted<'a> {
+    query: &'a PlanQuery,
+    input: WantedOfInput<'a>,
+    output: TagRows<'a>,
+}
+
+impl<'a> Wanted<'a> {
+    /// None when no Plan can match.
+    fn from_query(query: &'a PlanQuery) -> Option<Self> {
+        let input = wanted_of_input(&query.in_tags)?;
+        let output = !query.out_tags.iter().any(Tag::is_system);
+        output.then(|| Self { query, input, output: query.out_tags.iter().collect() })
+    }
+
+    /// The shortest way: from the tag that is on the fewest mountpoints, from the image, or along the ids.
+    async fn way(&self, tx: &mut Tx) -> Db<(&'static [&'static str; 2], Option<String>)> {
+        let tags = TagRows::merged([&self.input.tags, &self.output]);
+        let rows = if tags.is_empty() { Vec::new() } else { tx.rows(MOUNT_USES, args![tags.ids()]).await? };
+        let uses = rows.iter().map(|row| Ok((row.int(1)?, row.text(0)?))).collect::<Db<Vec<_>>>()?;
+        Ok(match uses.into_iter().min() {
+            Some((uses, tag)) if uses < MOST_COUNTED => (&BY_TAG, Some(tag)),
+            _ if self.query.image.is_some() => (&BY_IMAGE, None),
+            _ => (&BY_ID, None),
+        })
+    }
+}
+
+impl Search for Wanted<'_> {
+    async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
+        let (way, tag) = self.way(tx).await?;
+        let behind = match &part.after {
+            Some(place) => place.id.clone(),
+            None if part.reverse => {
+                tx.row(BEHIND, &[]).await?.map_or(Ok(None), |row| row.opt_text(0))?.unwrap_or_default()
+            }
+            None => String::new(),
+        };
+        let image = self.query.image.as_ref();
+        let mut args = args![
+            behind,
+            self.query.active.map(i64::from),
+            image.map(|image| image.repository.as_str()),
+            image.and_then(|image| image.tag.as_deref()),
+            i64::from(!self.query.in_tags.is_empty()),
+            self.input.id,
+            self.input.time,
+            self.input.tags.ids(),
+            i64::from(!self.query.out_tags.is_empty()),
+            self.output.ids(),
+            part.limit as i64,
+        ]
+        .to_vec();
+        args.extend(tag.map(Into::into));
+        tx.rows(way[usize::from(part.reverse)], &args).await?.iter().map(Key::read).collect()
+    }
+
+    /// A Plan never changes its place.
+    async fn end(&self, _: &mut Tx, _: bool) -> Db<i64> {
+        Ok(i64::MAX)
     }
 }
 
@@ -423,6 +551,7 @@ impl<'a> NewPlan<'a> {
             to_json(&spec.annotations),
         ];
         tx.exec(INSERT, columns).await?;
+        annotate(tx, id, &spec.annotations).await?;
         let counts: Vec<String> = self.mounts.iter().map(|mount| mount.wanted.tags.len().to_string()).collect();
         let rows = self.mounts.iter().zip(&counts);
         let rows = batch(rows.map(|(m, count)| [m.id.as_str(), m.kind.as_str(), m.ord.as_str(), m.path, count]));
@@ -436,6 +565,22 @@ impl<'a> NewPlan<'a> {
         }
         Ok(())
     }
+}
+
+/// How much of an annotation is searched by an index, in characters; the migration says the same.
+pub(super) const HEAD: usize = 200;
+
+/// Makes the annotations of a Plan that has none yet in the table of annotations ones that are found. They stand
+/// in the Plan's row as well, in which they are shown.
+async fn annotate(tx: &mut Tx, plan: &str, annotations: &[Annotation]) -> Db<()> {
+    let pairs: Vec<String> = annotations.iter().map(Annotation::to_string).collect();
+    let rows = batch(pairs.iter().map(|pair| [head(pair), pair]));
+    tx.exec(ANNOTATE, args![plan, &rows]).await.map(drop)
+}
+
+/// The part of a text that is searched by an index.
+pub(super) fn head(text: &str) -> &str {
+    text.char_indices().nth(HEAD).map_or(text, |(end, _)| &text[..end])
 }
 
 /// The Plans through which this one feeds itself, itself first; none when it does not. One statement for
@@ -472,12 +617,15 @@ fn path_back(fed_by: &BTreeMap<String, String>, plan: &PlanId, last: String) -> 
     path
 }
 
-/// These Plans, by id, with their neighbours, in a fixed number of statements.
-async fn assemble(tx: &mut Tx, ids: &[String]) -> Db<Vec<Plan>> {
-    let rows = tx.rows(DETAILS, args![list(ids)]).await?;
+/// The Plans of these ids in their order, as far as they are there, with their neighbours, in a fixed number of
+/// statements.
+async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Plan>> {
+    let mut rows = tx.rows(DETAILS, args![list(ids)]).await?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+    rows.sort_by_cached_key(|row| row.text(0).ok().and_then(|id| places.get(id.as_str()).copied()));
     let mut own = mounts_of(tx, ids.iter().map(String::as_str)).await?;
     let ids_of = |kinds: &[Kind]| {
         let mounts = own.values().flatten().filter(|mount| kinds.contains(&mount.kind));

@@ -1,8 +1,10 @@
 //! Runs as users see and change them: reading, search, stop, retry, removal.
 
-use super::engine::{Db, Gate, Row, Tx, args, batch, list, whole};
+use super::engine::{Db, Gate, Row, Tx, Value, args, batch, list, whole};
+use super::pages::{self, Between, Key, Page, Search, Window};
 use super::plans::{self, Kind};
 use super::projection::{Output, make_outputs};
+use super::tags::MOST_COUNTED;
 use super::{LogPlace, Refusal, Result, RunQuery, Stop, Store};
 use crate::engine::Volume;
 use crate::rules::lifecycle;
@@ -19,53 +21,97 @@ macro_rules! found {
     };
 }
 
-/// Conditions on `run r`: `$1` Plans, `$2` inputs, `$3` outputs, `$4` statuses (an empty list is none),
-/// `$5` since and `$6` until.
-macro_rules! fits {
-    ($time:literal) => {
+const DETAILS: &str = concat!("select ", found!(), " from json_each($1) j join run r on r.id = j.value ->> 0");
+
+/// Keys of Runs between (`$1`, `$2`) and (`$3`, `$4`); at most `$5`.
+macro_rules! keys {
+    ($from:literal, $at:literal, $order:literal) => {
         concat!(
-            "($1 = '[]' or r.plan_id in (select j.value ->> 0 from json_each($1) j)) \
-             and ($2 = '[]' or exists (select 1 from run_input i where i.run_id = r.id \
-               and i.data_id in (select j.value ->> 0 from json_each($2) j))) \
-             and ($3 = '[]' or exists (select 1 from data d where d.run_id = r.id \
-               and d.id in (select j.value ->> 0 from json_each($3) j))) \
-             and ($4 = '[]' or r.status in (select j.value ->> 0 from json_each($4) j)) and ",
-            $time,
-            " >= $5 and ",
-            $time,
-            " < $6 order by r.updated_at, r.id"
+            "select r.id, r.updated_at from ",
+            $from,
+            " and (",
+            $at,
+            ", r.id) > ($1, $2) and (",
+            $at,
+            ", r.id) < ($3, $4) order by ",
+            $order,
+            " limit $5"
         )
     };
 }
 
-const ONE: &str = concat!("select ", found!(), " from run r where r.id = $1");
+macro_rules! both_ways {
+    ($from:literal, $at:literal) => {
+        [keys!($from, $at, "r.updated_at, r.id"), keys!($from, $at, "r.updated_at desc, r.id desc")]
+    };
+}
+
+/// The same with conditions: `$6` Plans, `$7` inputs, `$8` outputs, `$9` statuses (an empty list is none). Each is
+/// looked up for each Run that has come so far: what could be made a join might be made one with all there are.
+macro_rules! fitting {
+    ($from:literal, $at:literal, $order:literal) => {
+        concat!(
+            "select r.id, r.updated_at from ",
+            $from,
+            " and ($6 = '[]' or r.plan_id in (select j.value ->> 0 from json_each($6) j)) \
+             and ($7 = '[]' or (select 1 from json_each($7) j join run_input i \
+               on i.data_id = j.value ->> 0 and i.run_id = r.id limit 1) = 1) \
+             and ($8 = '[]' or (select 1 from json_each($8) j join data d \
+               on d.id = j.value ->> 0 and d.run_id = r.id limit 1) = 1) \
+             and ($9 = '[]' or r.status in (select j.value ->> 0 from json_each($9) j)) and (",
+            $at,
+            ", r.id) > ($1, $2) and (",
+            $at,
+            ", r.id) < ($3, $4) order by ",
+            $order,
+            " limit $5"
+        )
+    };
+}
+
+macro_rules! fitting_both_ways {
+    ($from:literal, $at:literal) => {
+        [fitting!($from, $at, "r.updated_at, r.id"), fitting!($from, $at, "r.updated_at desc, r.id desc")]
+    };
+}
+
+/// The Runs of one Plan in one status.
+pub(super) const BY_PLAN: [&str; 2] = both_ways!("run r where r.plan_id = $6 and r.status = $7", "r.updated_at");
+/// The Runs in one status.
+pub(super) const BY_STATUS: [&str; 2] = both_ways!("run r where r.status = $6", "r.updated_at");
+/// All Runs, on SQLite and on PostgreSQL. SQLite would rather jump from status to status in another index, and sort.
+pub(super) const BY_TIME: [[&str; 2]; 2] = [
+    both_ways!("run r indexed by run_by_time where true", "r.updated_at"),
+    both_ways!("run r where true", "r.updated_at"),
+];
 // Where something else leads, the time is computed: no database then thinks of walking an index on it.
-pub(super) const FIND_BY_OUTPUT: &str = concat!(
-    "select ",
-    found!(),
-    " from run r where r.id in (select d.run_id from json_each($3) j join data d on d.id = j.value ->> 0) and ",
-    fits!("r.updated_at + 0")
+pub(super) const FROM_OUTPUTS: [&str; 2] = fitting_both_ways!(
+    "run r where r.id in (select d.run_id from json_each($8) j join data d on d.id = j.value ->> 0)",
+    "r.updated_at + 0"
 );
-pub(super) const FIND_BY_INPUT: &str = concat!(
-    "select ",
-    found!(),
-    " from run r where r.id in (select i.run_id from json_each($2) j \
-       join run_input i on i.data_id = j.value ->> 0) and ",
-    fits!("r.updated_at + 0")
+pub(super) const FROM_INPUTS: [&str; 2] = fitting_both_ways!(
+    "run r where r.id in (select i.run_id from json_each($7) j join run_input i on i.data_id = j.value ->> 0)",
+    "r.updated_at + 0"
 );
-pub(super) const FIND_BY_PLAN: &str = concat!(
-    "select ",
-    found!(),
-    " from run r where r.plan_id in (select j.value ->> 0 from json_each($1) j) and ",
-    fits!("r.updated_at + 0")
-);
-pub(super) const FIND_BY_STATUS: &str = concat!(
-    "select ",
-    found!(),
-    " from run r where r.status in (select j.value ->> 0 from json_each($4) j) and ",
-    fits!("r.updated_at")
-);
-const FIND_BY_TIME: &str = concat!("select ", found!(), " from run r where ", fits!("r.updated_at"));
+pub(super) const FROM_PLANS: [&str; 2] =
+    fitting_both_ways!("run r where r.plan_id in (select j.value ->> 0 from json_each($6) j)", "r.updated_at + 0");
+/// All Runs, looked through, on SQLite and on PostgreSQL.
+pub(super) const THROUGH_TIME: [[&str; 2]; 2] = [
+    fitting_both_ways!("run r indexed by run_by_time where true", "r.updated_at"),
+    fitting_both_ways!("run r where true", "r.updated_at"),
+];
+/// How many Runs use each of these Data, counted no further than 5000.
+pub(super) const INPUT_USES: &str = "select \
+    (select count(*) from (select 1 from run_input i where i.data_id = j.value ->> 0 limit 5000) x) \
+    from json_each($1) j";
+/// How many Runs each of these Plans has, counted no further than 5000.
+pub(super) const PLAN_USES: &str = "select \
+    (select count(*) from (select 1 from run r where r.plan_id = j.value ->> 0 limit 5000) x) \
+    from json_each($1) j";
+/// A time that no Run has reached.
+const END: &str = "select coalesce(max(updated_at), 0) + 1 from run";
+/// Up to so many pairs of Plan and status are read one by one and merged.
+const MOST_MERGED: usize = 40;
 
 const INPUTS: &str = "select i.run_id, i.mount_id, i.data_id \
     from json_each($1) j join run_input i on i.run_id = j.value ->> 0";
@@ -165,8 +211,7 @@ impl Store {
 
     async fn try_run(&self, id: &RunId) -> Db<Option<Run>> {
         let mut tx = self.db.begin_reading().await?;
-        let rows = tx.rows(ONE, args![id.as_str()]).await?;
-        let run = assemble(&mut tx, rows).await?.pop();
+        let run = read(&mut tx, &[id.as_str().to_owned()]).await?.pop();
         tx.commit().await?;
         Ok(run)
     }
@@ -177,24 +222,46 @@ impl Store {
     }
 
     async fn try_find_runs(&self, query: &RunQuery) -> Db<Vec<Run>> {
-        let sql = match query {
-            RunQuery { outputs, .. } if !outputs.is_empty() => FIND_BY_OUTPUT,
-            RunQuery { inputs, .. } if !inputs.is_empty() => FIND_BY_INPUT,
-            RunQuery { plans, .. } if !plans.is_empty() => FIND_BY_PLAN,
-            RunQuery { statuses, .. } if !statuses.is_empty() => FIND_BY_STATUS,
-            _ => FIND_BY_TIME,
-        };
-        let conditions = args![
-            list(query.plans.iter().map(PlanId::as_str)),
-            list(query.inputs.iter().map(DataId::as_str)),
-            list(query.outputs.iter().map(DataId::as_str)),
-            list(query.statuses.iter().map(|status| status.as_str())),
-            query.since.map_or(i64::MIN, Timestamp::micros),
-            query.until.map_or(i64::MAX, Timestamp::micros),
-        ];
         let mut tx = self.db.begin_reading().await?;
-        let rows = tx.rows(sql, conditions).await?;
-        let runs = assemble(&mut tx, rows).await?;
+        let ids = pages::all(&mut tx, &Wanted::from_query(query), false).await?;
+        let runs = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(runs)
+    }
+
+    /// A part of what [`Self::find_runs`] finds.
+    pub async fn page_of_runs(&self, query: &RunQuery, window: &Window) -> Result<Page<Run>> {
+        whole!("searching Runs", self.try_page_of_runs(query, window))
+    }
+
+    async fn try_page_of_runs(&self, query: &RunQuery, window: &Window) -> Db<Page<Run>> {
+        let mut tx = self.db.begin_reading().await?;
+        let (ids, next) = pages::page(&mut tx, &Wanted::from_query(query), window).await?;
+        let items = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(Page { items, next })
+    }
+
+    /// The ids of all that [`Self::find_runs`] finds.
+    pub async fn ids_of_runs(&self, query: &RunQuery, reverse: bool) -> Result<Vec<String>> {
+        whole!("searching Runs", self.try_ids_of_runs(query, reverse))
+    }
+
+    async fn try_ids_of_runs(&self, query: &RunQuery, reverse: bool) -> Db<Vec<String>> {
+        let mut tx = self.db.begin_reading().await?;
+        let ids = pages::all(&mut tx, &Wanted::from_query(query), reverse).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// The Runs of these ids in this order, as far as they are there.
+    pub async fn runs_of(&self, ids: &[String]) -> Result<Vec<Run>> {
+        whole!("reading Runs", self.try_runs_of(ids))
+    }
+
+    async fn try_runs_of(&self, ids: &[String]) -> Db<Vec<Run>> {
+        let mut tx = self.db.begin_reading().await?;
+        let runs = read(&mut tx, ids).await?;
         tx.commit().await?;
         Ok(runs)
     }
@@ -319,6 +386,93 @@ impl Store {
     }
 }
 
+/// A search in the store's terms.
+struct Wanted<'a> {
+    query: &'a RunQuery,
+    /// Each once.
+    plans: BTreeSet<&'a str>,
+    /// Each once.
+    statuses: BTreeSet<RunStatus>,
+}
+
+impl<'a> Wanted<'a> {
+    fn from_query(query: &'a RunQuery) -> Self {
+        let plans = query.plans.iter().map(PlanId::as_str).collect();
+        Self { query, plans, statuses: query.statuses.iter().copied().collect() }
+    }
+
+    /// Where only Plans and statuses are asked for, in few pairs of them: each has its Runs in order.
+    async fn merged(&self, tx: &mut Tx, bounds: &[Value<'_>], part: &Window) -> Db<Option<Vec<Key>>> {
+        if !self.query.inputs.is_empty() || !self.query.outputs.is_empty() {
+            return Ok(None);
+        }
+        let any: BTreeSet<RunStatus> = RunStatus::ALL.into();
+        let none_named = self.plans.is_empty() && self.statuses.is_empty();
+        let statuses = if self.statuses.is_empty() { &any } else { &self.statuses };
+        let (sql, ends): (_, Vec<Vec<&str>>) = if none_named {
+            (tx.choose(BY_TIME[0], BY_TIME[1]), vec![Vec::new()])
+        } else if self.plans.is_empty() {
+            (BY_STATUS, statuses.iter().map(|status| vec![status.as_str()]).collect())
+        } else {
+            let of_plan =
+                |plan: &&'a str| statuses.iter().map(|status| vec![*plan, status.as_str()]).collect::<Vec<_>>();
+            (BY_PLAN, self.plans.iter().flat_map(of_plan).collect())
+        };
+        if ends.len() > MOST_MERGED {
+            return Ok(None);
+        }
+        let mut keys = Vec::new();
+        for end in &ends {
+            let args: Vec<Value<'_>> =
+                bounds.iter().cloned().chain(end.iter().map(|text| Value::from(*text))).collect();
+            let rows = tx.rows(sql[usize::from(part.reverse)], &args).await?;
+            keys.push(rows.iter().map(Key::read).collect::<Db<Vec<_>>>()?);
+        }
+        Ok(Some(pages::merge(tx, keys, part).await?))
+    }
+
+    /// Where to begin, when Runs have to be looked at one by one: at what is asked for that the fewest have.
+    async fn way(&self, tx: &mut Tx, plans: &str, inputs: &str) -> Db<&'static [&'static str; 2]> {
+        if !self.query.outputs.is_empty() {
+            return Ok(&FROM_OUTPUTS);
+        }
+        for (sql, ids, way) in [(INPUT_USES, inputs, &FROM_INPUTS), (PLAN_USES, plans, &FROM_PLANS)] {
+            let uses = tx.rows(sql, args![ids]).await?.iter().map(|row| row.int(0)).sum::<Db<i64>>()?;
+            if ids != "[]" && uses < MOST_COUNTED {
+                return Ok(way);
+            }
+        }
+        Ok(tx.choose(&THROUGH_TIME[0], &THROUGH_TIME[1]))
+    }
+}
+
+impl Search for Wanted<'_> {
+    async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
+        let since = self.query.since.map_or(i64::MIN, Timestamp::micros);
+        let until = self.query.until.map_or(i64::MAX, Timestamp::micros);
+        let Between { low, high } = Between::ahead(since, until, part);
+        let mut args = args![low.0, low.1, high.0, high.1, part.limit as i64].to_vec();
+        if let Some(keys) = self.merged(tx, &args, part).await? {
+            return Ok(keys);
+        }
+        let plans = list(&self.plans);
+        let inputs = list(self.query.inputs.iter().map(DataId::as_str));
+        let way = self.way(tx, &plans, &inputs).await?;
+        let outputs = list(self.query.outputs.iter().map(DataId::as_str));
+        let statuses = list(self.statuses.iter().map(|status| status.as_str()));
+        args.extend([plans, inputs, outputs, statuses].map(Value::from));
+        tx.rows(way[usize::from(part.reverse)], &args).await?.iter().map(Key::read).collect()
+    }
+
+    /// With the last one last, a Run that changes goes to where the reader has not been yet.
+    async fn end(&self, tx: &mut Tx, reverse: bool) -> Db<i64> {
+        if reverse {
+            return Ok(i64::MAX);
+        }
+        tx.row(END, &[]).await?.map_or(Ok(i64::MAX), |row| row.int(0))
+    }
+}
+
 /// A Run whose row this transaction holds.
 struct Locked {
     status: RunStatus,
@@ -378,12 +532,16 @@ async fn drop_outputs(tx: &mut Tx, run: &RunId, now: Timestamp) -> Db<Result<(),
     Ok(Ok(()))
 }
 
-/// Adds to each Run what went in and came out, in a fixed number of statements.
-async fn assemble(tx: &mut Tx, rows: Vec<Row>) -> Db<Vec<Run>> {
-    let found: Vec<Found> = rows.iter().map(Found::read).collect::<Db<_>>()?;
+/// The Runs of these ids in their order, as far as they are there, with what went in and came out, in a fixed
+/// number of statements.
+async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Run>> {
+    let rows = tx.rows(DETAILS, args![list(ids)]).await?;
+    let mut found: Vec<Found> = rows.iter().map(Found::read).collect::<Db<_>>()?;
     if found.is_empty() {
         return Ok(Vec::new());
     }
+    let places: HashMap<&str, usize> = ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+    found.sort_by_key(|run| places.get(run.head.id.as_str()).copied());
     let ids = batch(found.iter().map(|run| [run.head.id.as_str()]));
     let mut assigned: HashMap<(RunId, String), DataId> = HashMap::new();
     for sql in [INPUTS, OUTPUTS] {

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 const INTERN: &str = "insert into tag (id, key, value) \
     select j.value ->> 0, j.value ->> 1, j.value ->> 2 from json_each($1) j where true order by 1 \
     on conflict do nothing";
-/// How often each of these tags is on Data, counted no further than 5000.
-const USES: &str = "select j.value ->> 0, \
+/// What is on more than this is counted no further: it is on very many.
+pub(super) const MOST_COUNTED: i64 = 5000;
+/// How often each of these tags is on Data, counted no further than [`MOST_COUNTED`].
+pub(super) const USES: &str = "select j.value ->> 0, \
     (select count(*) from (select 1 from data_tag dt where dt.tag_id = j.value ->> 0 limit 5000) x) \
     from json_each($1) j";
 pub(super) const ATTACH: &str = "insert into data_tag (tag_id, data_id) \
@@ -66,7 +68,7 @@ impl<'a> TagRows<'a> {
         Ok(())
     }
 
-    /// How often each is on Data; counting stops at 5000.
+    /// How often each is on Data; counting stops at [`MOST_COUNTED`].
     pub(super) async fn uses(&self, tx: &mut Tx) -> Db<BTreeMap<String, i64>> {
         if self.is_empty() {
             return Ok(BTreeMap::new());

@@ -16,7 +16,7 @@ async fn find_between(world: &World, with: &[&str], since: Option<i64>, until: O
     let tags: TagSet = with.iter().map(|text| Tag::split(text).unwrap()).collect();
     // The time of a Data is known to the millisecond, and never later than what happened then.
     let bound = |seconds| Timestamp::from_millis(at(seconds).millis());
-    let query = DataQuery { tags, since: since.map(bound), until: until.map(bound) };
+    let query = DataQuery { tags, since: since.map(bound), until: until.map(bound), transient: None };
     world.store.find_data(&query).await.unwrap().into_iter().map(|data| data.id).collect()
 }
 

@@ -1,10 +1,12 @@
 //! The store on both databases, through its own door.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod candidates;
 mod contention;
 mod data;
 mod loops;
 mod migrations;
+mod pages;
 mod plans;
 mod postgres;
 mod projection;

@@ -52,15 +52,10 @@ impl Find {
         let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         let transient = self.transient.wanted();
-        let query = DataQuery { tags: self.tags, since: self.since, duration: self.duration };
-        // What is left out here must not count.
-        let limit = if transient.is_none() { self.limit } else { None };
-        let listing = Listing { reverse: self.sort.unwrap_or_default().reverse, limit };
-        let pages = server.client.list_data(query, listing).map(|page| {
-            let mut page = page.map_err(|e| server.failed("cannot find Data", &e))?;
-            page.retain(|data| transient.is_none_or(|wanted| data.transient().is_some() == wanted));
-            Ok(page)
-        });
+        let query = DataQuery { tags: self.tags, since: self.since, duration: self.duration, transient };
+        let listing = Listing { reverse: self.sort.unwrap_or_default().reverse, limit: self.limit };
+        let pages = server.client.list_data(query, listing);
+        let pages = pages.map(|page| page.map_err(|e| server.failed("cannot find Data", &e)));
         let name = |data: &Data| data.id.to_string();
         Pages { table: super::columns(), row: super::row, name, limit: self.limit }.print(&look, pages).await?;
         Ok(ExitCode::Ok)
