@@ -38,6 +38,8 @@ pub mod capability {
     /// `GET /data`, `/plans` and `/runs` take `limit=`, `after=` and `reverse`, and answer with a header that
     /// leads to the next page.
     pub const PAGES: &str = "pages";
+    /// `GET /runs/events` streams how Runs stand and every change of them, until the client goes away.
+    pub const EVENTS: &str = "events";
 }
 
 /// An image registry as users reach it.

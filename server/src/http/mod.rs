@@ -7,6 +7,7 @@ mod answer;
 mod data;
 mod disk;
 mod drain;
+mod events;
 pub(crate) mod guard;
 mod health;
 mod plans;
@@ -41,6 +42,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
+        .route("/runs/events", get(events::events))
         .route("/runs/{id}", get(runs::show).delete(runs::remove))
         .route("/runs/{id}/abort", put(runs::abort))
         .route("/runs/{id}/tearoff", put(runs::tearoff))

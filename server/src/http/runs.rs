@@ -34,7 +34,7 @@ pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
     Ok(answer::list(app.store.find_runs(&wanted).await?))
 }
 
-fn statuses(query: &Query) -> Answer<Vec<RunStatus>> {
+pub(super) fn statuses(query: &Query) -> Answer<Vec<RunStatus>> {
     let named: Vec<String> = query.list("status");
     let read = |name: &String| match name.parse::<RunStatus>() {
         Ok(RunStatus::Invalidated) => {

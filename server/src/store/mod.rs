@@ -18,6 +18,7 @@ mod plans;
 mod projection;
 mod runs;
 mod tags;
+mod watching;
 
 #[cfg(test)]
 mod explained;
@@ -26,6 +27,7 @@ mod explained;
 mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
+pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};

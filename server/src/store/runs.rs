@@ -39,6 +39,11 @@ macro_rules! fits {
 }
 
 const ONE: &str = concat!("select ", found!(), " from run r where r.id = $1");
+const SOME: &str = concat!(
+    "select ",
+    found!(),
+    " from json_each($1) j join run r on r.id = j.value ->> 0 order by r.updated_at, r.id"
+);
 // Where something else leads, the time is computed: no database then thinks of walking an index on it.
 pub(super) const FIND_BY_OUTPUT: &str = concat!(
     "select ",
@@ -169,6 +174,19 @@ impl Store {
         let run = assemble(&mut tx, rows).await?.pop();
         tx.commit().await?;
         Ok(run)
+    }
+
+    /// Those of these Runs that are there, by `updatedAt`, then id.
+    pub async fn runs(&self, ids: &[RunId]) -> Result<Vec<Run>> {
+        whole!("reading Runs", self.try_runs(ids))
+    }
+
+    async fn try_runs(&self, ids: &[RunId]) -> Db<Vec<Run>> {
+        let mut tx = self.db.begin_reading().await?;
+        let rows = tx.rows(SOME, args![list(ids.iter().map(RunId::as_str))]).await?;
+        let runs = assemble(&mut tx, rows).await?;
+        tx.commit().await?;
+        Ok(runs)
     }
 
     /// All that match, by `updatedAt`, then id.
