@@ -108,12 +108,12 @@ macro_rules! caused {
         )
     };
 }
-/// `$5`: since when those count that are over.
+/// `$5`: since when those count that are over. A cross join is what SQLite does in the order written.
 pub(super) const CAUSED: &str = concat!(
     caused!("$6", "$7"),
     "select ",
     standing!(),
-    " from caused c join run r on r.id = c.run_id where (",
+    " from caused c cross join run r where r.id = c.run_id and (",
     live!(),
     " or r.updated_at >= $5) and ",
     chosen!()
@@ -131,10 +131,10 @@ const LEFT_WITH_INPUTS: &str = "select 1 from json_each($1) j join nomination n 
 pub(super) const LEFT_TO_CAUSE: &str = concat!(
     caused!("$1", "$2"),
     "select 1 from (select j.value ->> 0 as data_id from json_each($1) j union all \
-       select d.id from caused c join data d on d.run_id = c.run_id) x \
-     join nomination n on n.data_id = x.data_id \
-     join mount m on m.id = n.mount_id join mount o on o.plan_id = m.plan_id \
-     where exists (select 1 from spark s where s.mount_id = o.id) limit 1"
+       select d.id from caused c cross join data d where d.run_id = c.run_id) x \
+     cross join nomination n cross join mount m cross join mount o \
+     where n.data_id = x.data_id and m.id = n.mount_id and o.plan_id = m.plan_id \
+       and exists (select 1 from spark s where s.mount_id = o.id) limit 1"
 );
 /// Data that do not fit anything yet, because they are still being made.
 const IN_THE_MAKING: &str = concat!(
@@ -228,6 +228,9 @@ impl Store {
         told: &HashSet<RunId>,
     ) -> Db<Look> {
         let mut tx = self.db.begin_reading().await?;
+        if let Selection::Caused(_) = &watched.of {
+            tx.walk().await?;
+        }
         let mut states = HashMap::new();
         for row in selected(&mut tx, watched, since, ended).await? {
             let state = RunState::read(&row)?;

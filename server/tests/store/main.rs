@@ -9,4 +9,5 @@ mod plans;
 mod postgres;
 mod projection;
 mod runs;
+mod watching;
 mod world;
