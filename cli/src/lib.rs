@@ -14,4 +14,5 @@ pub mod profile_store;
 pub mod project;
 pub mod replace;
 pub mod terminal;
+pub mod watch;
 pub mod yaml;

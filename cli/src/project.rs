@@ -170,6 +170,17 @@ impl Server {
         }
     }
 
+    /// Fails in one sentence when the server does not announce a capability that `what` needs.
+    pub async fn requires(&self, capability: &str, what: &str) -> Result<(), Failure> {
+        let root = self.client.root();
+        match self.client.can(capability).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(format!("the server {root} is too old for {what}"))
+                .why(format!("it does not announce \"{capability}\""))),
+            Err(error) => Err(self.failed(format!("cannot ask the server for {what}"), &error)),
+        }
+    }
+
     /// Asks about the thing that a person named: by the id as it was given and, where the server knows no such
     /// thing, by the one id that begins so.
     pub async fn by_id<I: Abbreviated, T>(

@@ -1,11 +1,14 @@
 //! `knit run find`.
 
+use crate::args;
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongOutput, Show, other_than_a_format};
-use knit_api::client::RunQuery;
+use crate::terminal::{ExitCode, Failure, LongOutput, Show, Table, other_than_a_format};
+use crate::watch::{self, View};
+use knit_api::client::{RunQuery, RunWatch};
 use knit_api::id::{DataId, PlanId};
-use knit_api::run::RunStatus;
+use knit_api::run::{Run, RunStatus};
 use knit_api::time::{Duration, Timestamp};
+use serde::Serialize;
 
 /// List Runs in the order of their last change. A flag that stands several times asks for any of its
 /// values, different flags must all hold.
@@ -29,6 +32,12 @@ pub struct Find {
     /// Find Runs changed before --since plus this (90s, 1h30m)
     #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
+    /// Go on after the list: on a terminal the table is replaced in place, elsewhere each change of a Run is one
+    /// line of JSON. After a broken connection everything is told again
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set,
+          conflicts_with = "since")]
+    watch: bool,
     #[command(flatten)]
     output: LongOutput,
 }
@@ -54,6 +63,10 @@ impl Find {
             since: self.since,
             duration: self.duration,
         };
+        if self.watch {
+            let watch = RunWatch { query, ..RunWatch::default() };
+            return watch::show_changes(&server, watch, self.output.format, Found).await;
+        }
         let found = server.client.find_runs(&query).await.map_err(|e| server.failed("cannot find Runs", &e))?;
         Show {
             value: &found,
@@ -62,5 +75,22 @@ impl Find {
         }
         .print(self.output.format)?;
         Ok(ExitCode::Ok)
+    }
+}
+
+/// Runs as a search finds them, for as long as somebody looks.
+struct Found;
+
+impl View for Found {
+    async fn learn(&mut self, _: &Run) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn table(&self, runs: &[&Run]) -> Table {
+        super::table(runs)
+    }
+
+    fn value<'a>(&'a self, run: &'a Run) -> impl Serialize + 'a {
+        run
     }
 }

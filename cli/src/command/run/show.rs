@@ -6,6 +6,7 @@ use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, Output, note};
 use knit_api::client::{Class, ClientError};
 use knit_api::id::RunId;
+use knit_api::run::{Run, RunStatus};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -20,6 +21,11 @@ pub struct RunShow {
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     follow: bool,
+    /// End with the fate of the Run: 0 when it is done, 1 when it failed (its own exit code stands in the
+    /// message) or, without --follow, when it is not over
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    exit_code: bool,
     /// The Run
     #[arg(value_name = "RUN_ID")]
     id: RunId,
@@ -32,18 +38,34 @@ impl RunShow {
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
         if self.log {
-            return self.print_log(&server).await;
+            return match self.print_log(&server).await {
+                printed if !self.exit_code => printed,
+                // A Run may well fail before it has a log.
+                Err(failure) if failure.exit_code() == ExitCode::NotFound => {
+                    let run = self.seen(&server).await?;
+                    note(&failure.to_string());
+                    fate(&run)
+                }
+                Err(failure) => Err(failure),
+                Ok(_) => fate(&self.seen(&server).await?),
+            };
         }
-        if self.follow {
+        if self.follow && !self.exit_code {
             note("--follow has no effect without --log");
         }
-        let run = server
-            .client
-            .run(&self.id)
-            .await
-            .map_err(|e| server.failed(format!("cannot show the Run {}", self.id), &e))?;
+        let run = self.seen(&server).await?;
         super::print(&run, self.output.format)?;
-        Ok(ExitCode::Ok)
+        if self.exit_code { fate(&run) } else { Ok(ExitCode::Ok) }
+    }
+
+    /// The Run; when its fate is to be followed, once it is over.
+    async fn seen(&self, server: &Server) -> Result<Run, Failure> {
+        let seen = if self.follow && self.exit_code {
+            server.client.wait_for_run(&self.id, |_| {}).await
+        } else {
+            server.client.run(&self.id).await
+        };
+        seen.map_err(|e| server.failed(format!("cannot show the Run {}", self.id), &e))
     }
 
     /// The log is printed as it is. When the connection breaks while it is followed, it is taken up
@@ -113,6 +135,20 @@ impl RunShow {
                 other => return other,
             }
         }
+    }
+}
+
+/// How the command ends that is to end as the Run did.
+fn fate(run: &Run) -> Result<ExitCode, Failure> {
+    let (id, status) = (&run.summary.id, run.summary.status);
+    let failure = Failure::new(format!(
+        "the Run {id} {}",
+        if status.is_over() { "" } else { "is " }.to_owned() + status.as_str()
+    ));
+    match status {
+        RunStatus::Done => Ok(ExitCode::Ok),
+        status if status.is_over() => Err(failure.why(super::result(run))),
+        _ => Err(failure.why("it is not over").advice("--follow waits for its end")),
     }
 }
 
