@@ -253,10 +253,13 @@ fn named(mut lines: Vec<String>) -> String {
 
 /// The status, and what there is to say of it.
 fn told(run: &Run) -> String {
-    match result(run).replace('\n', "; ") {
-        more if more.is_empty() || run.summary.status == RunStatus::Done => run.summary.status.to_string(),
-        more => format!("{}: {more}", run.summary.status),
-    }
+    let status = run.summary.status;
+    let more = match status {
+        RunStatus::Done => String::new(),
+        RunStatus::Failed | RunStatus::Aborting => result(run).replace('\n', "; "),
+        _ => run.reason.clone().unwrap_or_default(),
+    };
+    if more.is_empty() { status.to_string() } else { format!("{status}: {more}") }
 }
 
 /// How Runs are shown while somebody looks.

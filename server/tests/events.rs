@@ -43,14 +43,14 @@ impl Events {
             }
             let piece = self.body.next().await?.unwrap();
             self.text.push_str(std::str::from_utf8(&piece).unwrap());
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
+            while let Some(end) = self.text.find("\n\n") {
+                let block: String = self.text.drain(..end + 2).collect();
                 let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
                 if let Some(name) = field("event: ") {
                     self.number += 1;
                     assert_eq!(field("id: ").unwrap(), self.number.to_string());
                     self.next.push_back((name.to_owned(), serde_json::from_str(field("data: ").unwrap()).unwrap()));
                 }
-                self.text = rest.to_owned();
             }
         }
     }
