@@ -406,7 +406,10 @@ impl Shown {
         let first = runs.len().saturating_sub(board.room().saturating_sub(1));
         let text = view.table(&runs[first..]).render(self.format == Format::Wide);
         let last = if first > 0 { format!("({first} more before these)") } else { String::new() };
-        board.show(text.lines(), &last);
+        // Rows may have several lines: of all of them the header and the last ones are kept.
+        let lines: Vec<&str> = text.lines().collect();
+        let kept = lines.len().saturating_sub(board.room()).max(1);
+        board.show(lines.iter().take(1).chain(lines.iter().skip(kept)), &last);
     }
 
     fn print(&mut self, run: &Run, view: &impl View) -> Result<(), Failure> {

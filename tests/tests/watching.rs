@@ -163,3 +163,22 @@ fn a_wait_outlives_a_restart_of_the_server() {
     let run = world.the_run_of(&plan);
     assert_eq!(said.matches(&format!("run {run}: done\n")).count(), 1, "{said}");
 }
+
+#[test]
+fn a_followed_log_begins_anew_with_a_run_that_was_put_back() {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let world = World::start();
+    let image = world.busybox();
+    let plan = world.apply(&step(&image, "echo begun; sleep 4; echo over; exit 5", "step:0", "step:1"));
+    push(&world, &world.folder("data", &[("n", b"7")]), "step:0", &[]).ok();
+    let run = world.the_run_once_it_is_there(&plan);
+    let mut log = world.follow(&["run", "show", "--log", "--follow", "--exit-code", &run]);
+    log.until("begun");
+    world.down(&[]).ok();
+    world.up(&[]).ok();
+    let (printed, code) = log.finish();
+    assert_eq!(String::from_utf8_lossy(&printed), "begun\nbegun\nover\n", "{}", world.log_tail());
+    assert_eq!(code, Some(1));
+}

@@ -163,6 +163,16 @@ impl Client {
         }
     }
 
+    /// Completes with the Run once it is not at work any more: it is ending, or was put back to start anew. None
+    /// at once when the server gives no such signal.
+    pub async fn wait_while_at_work(&self, id: &RunId) -> Result<Option<Run>, ClientError> {
+        if !self.can(capability::EVENTS).await? {
+            return Ok(None);
+        }
+        let rests = |status| !matches!(status, RunStatus::Starting | RunStatus::Running);
+        self.follow_run(id, rests, |_| {}).await.map(Some)
+    }
+
     /// One wait, which the server may end before what was waited for.
     async fn wait_once(&self, id: &RunId, query: &[(&str, String)]) -> Result<Run, ClientError> {
         let request = self.request(Method::GET, self.url(&endpoint::run_wait(id), query));

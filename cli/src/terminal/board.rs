@@ -60,6 +60,8 @@ impl Drop for Board {
     fn drop(&mut self) {
         if self.lasting {
             self.bar.abandon();
+            // Whatever follows begins on a line of its own. A terminal that is gone needs none.
+            let _ = self.term.write_line("");
         } else {
             self.bar.finish_and_clear();
         }

@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// Watchers at one time: well below what the port takes in connections.
-const AT_ONCE: usize = 512;
+const AT_ONCE: usize = 256;
 /// Looks at one time: connections to the database are left for the server's own work.
 const LOOKS: usize = 2;
 /// The shortest time between two looks of one watcher.

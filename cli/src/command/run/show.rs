@@ -10,6 +10,9 @@ use knit_api::run::{Run, RunStatus};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
+/// How often in a row a broken connection is made anew, a second after it broke.
+const MOST_BREAKS: u32 = 30;
+
 /// Print one Run, or its log.
 #[derive(Debug, clap::Args)]
 pub struct RunShow {
@@ -74,20 +77,26 @@ impl RunShow {
         let failed = |e: &ClientError| server.failed(format!("cannot show the log of the Run {}", self.id), e);
         let mut stdout = tokio::io::stdout();
         let mut printed: u64 = 0;
+        let mut begun = false;
         let mut breaks = 0;
         loop {
             let mut log = match self.open_log(server).await {
                 Ok(log) => log,
-                Err(error) if self.follow && printed > 0 && breaks < 30 && is_break(&error) => {
+                Err(error) if self.follow && begun && breaks < MOST_BREAKS && is_break(&error) => {
                     breaks += 1;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
                 Err(error) => return Err(failed(&error)),
             };
+            begun = true;
             let mut passed: u64 = 0;
             loop {
                 match log.next().await {
+                    Ok(None) if self.follow && self.starts_anew(server).await.map_err(|e| failed(&e))? => {
+                        printed = 0;
+                        break;
+                    }
                     Ok(None) => return Ok(ExitCode::Ok),
                     Ok(Some(part)) => {
                         let known = printed.saturating_sub(passed).min(part.len() as u64) as usize;
@@ -102,7 +111,7 @@ impl RunShow {
                             breaks = 0;
                         }
                     }
-                    Err(error) if self.follow && breaks < 30 && is_break(&error) => {
+                    Err(error) if self.follow && breaks < MOST_BREAKS && is_break(&error) => {
                         breaks += 1;
                         break;
                     }
@@ -111,6 +120,32 @@ impl RunShow {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Whether the log ended although the Run goes on: a server that stops puts its Runs back.
+    async fn starts_anew(&self, server: &Server) -> Result<bool, ClientError> {
+        let mut breaks = 0;
+        let run = loop {
+            let seen = if breaks == 0 {
+                server.client.wait_while_at_work(&self.id).await
+            } else {
+                // The server was away: what is at work now is not what this log was of.
+                server.client.run(&self.id).await.map(Some)
+            };
+            match seen {
+                Err(error) if breaks < MOST_BREAKS && is_break(&error) => {
+                    breaks += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                seen => break seen?,
+            }
+        };
+        let Some(status) = run.map(|run| run.summary.status) else { return Ok(false) };
+        let anew = !status.has_started() || status == RunStatus::Running;
+        if anew {
+            note(&format!("the Run {} was put back and starts anew", self.id));
+        }
+        Ok(anew)
     }
 
     /// Opens the log; with `follow` waits until there is one.
