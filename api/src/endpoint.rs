@@ -17,6 +17,11 @@ pub const DATA: &str = "/data";
 pub const PLANS: &str = "/plans";
 /// `GET` searches.
 pub const RUNS: &str = "/runs";
+/// `GET` streams the events of Runs ([`crate::event`]): of those that fit `plan=`, `knitIdInput=`, `knitIdOutput=`
+/// and `status=` as in a search, of those named with `run=ID,…`, or of those that [`crate::event::Cause`] brought
+/// about (`cause=`). `ended=N` begins with the N ended ones that changed last; where Runs or a cause are named,
+/// with all. Not on an original server.
+pub const RUN_EVENTS: &str = "/runs/events";
 
 /// The original's archive of a folder: gzipped tar, regular files and symlinks only.
 pub const TAR_GZ: &str = "application/tar+gzip";

@@ -18,6 +18,7 @@ pub mod data;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod endpoint;
+pub mod event;
 pub mod id;
 pub mod image;
 pub mod json;

@@ -41,6 +41,8 @@ pub mod capability {
     /// `GET /data/{id}/manifest` and `/data/{id}/files/{path}`, `GET /data/{id}?include=GLOB`,
     /// `POST /data/{id}/verify`.
     pub const CONTENT: &str = "content";
+    /// `GET /runs/events` streams how Runs stand and every change of them, until the client goes away.
+    pub const EVENTS: &str = "events";
 }
 
 /// An image registry as users reach it.

@@ -16,4 +16,5 @@ pub mod profile_store;
 pub mod project;
 pub mod replace;
 pub mod terminal;
+pub mod watch;
 pub mod yaml;

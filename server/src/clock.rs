@@ -20,6 +20,12 @@ pub fn after(span: Duration) -> Timestamp {
     Timestamp::from_micros(now().micros().saturating_add(span))
 }
 
+/// The instant `span` before now.
+pub fn before(span: Duration) -> Timestamp {
+    let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now().micros().saturating_sub(span))
+}
+
 /// How long it is until `then`; zero when that is past.
 pub fn until(then: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(then.micros().saturating_sub(now().micros())).unwrap_or(0))

@@ -30,6 +30,11 @@ impl Process {
         }
     }
 
+    /// Interrupts it, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        rustix::process::pidfd_send_signal(&self.fd, Signal::INT).expect("a process of our own takes signals");
+    }
+
     /// Waits for its end; false when it still lives after `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;

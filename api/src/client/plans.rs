@@ -86,6 +86,9 @@ impl Client {
     pub async fn wait_for_plan(&self, id: &PlanId, mut look: impl FnMut(&[Run])) -> Result<(), ClientError> {
         // An unknown Plan, or a server that is not there, is told at once.
         self.plan(id).await?;
+        if self.can(capability::EVENTS).await? {
+            return self.follow_plan(id, look).await;
+        }
         if !self.can(capability::WAIT).await? {
             return self.watch_plan(id, look).await;
         }

@@ -109,6 +109,9 @@ impl Client {
         if run.summary.status.is_over() {
             return Ok(run);
         }
+        if self.can(capability::EVENTS).await? {
+            return self.follow_run(id, RunStatus::is_over, look).await;
+        }
         let signalled = self.can(capability::WAIT).await?;
         let with_reason = self.can(capability::WAIT_UNTIL).await?;
         let mut outage = Outage::default();
@@ -140,6 +143,9 @@ impl Client {
     /// Completes with true when the work of the Run has begun, or will never begin; outages shorter than
     /// a minute are waited out. Completes with false at once when the server gives no such signal.
     pub async fn wait_for_start(&self, id: &RunId) -> Result<bool, ClientError> {
+        if self.can(capability::EVENTS).await? {
+            return self.follow_run(id, RunStatus::has_started, |_| {}).await.map(|_| true);
+        }
         if !self.can(capability::WAIT_UNTIL).await? {
             return Ok(false);
         }
@@ -155,6 +161,16 @@ impl Client {
                 Err(error) => outage.bear(error).await?,
             }
         }
+    }
+
+    /// Completes with the Run once it is not at work any more: it is ending, or was put back to start anew. None
+    /// at once when the server gives no such signal.
+    pub async fn wait_while_at_work(&self, id: &RunId) -> Result<Option<Run>, ClientError> {
+        if !self.can(capability::EVENTS).await? {
+            return Ok(None);
+        }
+        let rests = |status| !matches!(status, RunStatus::Starting | RunStatus::Running);
+        self.follow_run(id, rests, |_| {}).await.map(Some)
     }
 
     /// One wait, which the server may end before what was waited for.
@@ -183,25 +199,36 @@ impl Pace {
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     since: Option<Instant>,
+    pauses: u32,
 }
 
 impl Outage {
     /// The longest that is borne: a server that restarts is back much sooner.
     const LONGEST: Duration = Duration::from_mins(1);
 
+    /// The first pause; each further one is twice as long.
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+    /// The longest pause.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
     /// The server has answered.
     pub(super) fn over(&mut self) {
-        self.since = None;
+        *self = Self::default();
     }
 
-    /// Waits a little after an error of the network; any other error, or too many of these, is passed on.
+    /// Waits a little, longer each time, after an error that may pass: of the network, or for want of room at the
+    /// server. Any other error, or too many of these, is passed on.
     pub(super) async fn bear(&mut self, error: ClientError) -> Result<(), ClientError> {
-        let passing = matches!(error, ClientError::Lost { .. } | ClientError::Unreachable { .. });
+        let passing =
+            matches!(error, ClientError::Lost { .. } | ClientError::Unreachable { .. } | ClientError::Silent { .. })
+                || error.class() == super::Class::NotNow;
         if !passing || self.since.is_some_and(|since| since.elapsed() > Self::LONGEST) {
             return Err(error);
         }
         self.since.get_or_insert_with(Instant::now);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pause = Self::SHORTEST_PAUSE.saturating_mul(1 << self.pauses.min(8));
+        self.pauses += 1;
+        tokio::time::sleep(pause.min(Self::LONGEST_PAUSE)).await;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! Text that came from elsewhere never reaches the terminal with control characters in it ([`plain`]).
 
 pub mod ask;
+pub mod board;
 pub mod failure;
 pub mod output;
 pub mod pages;

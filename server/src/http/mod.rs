@@ -9,6 +9,7 @@ mod content;
 mod data;
 mod disk;
 mod drain;
+mod events;
 pub(crate) mod guard;
 mod health;
 mod list;
@@ -51,6 +52,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/plans/{id}/serviceaccount", put(plans::set_service_account).delete(plans::unset_service_account))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
+        .route("/runs/events", get(events::events))
         .route("/runs/{id}", get(runs::show).delete(runs::remove))
         .route("/runs/{id}/abort", put(runs::abort))
         .route("/runs/{id}/tearoff", put(runs::tearoff))

@@ -35,7 +35,7 @@ pub(super) async fn find(State(app): State<App>, query: Query) -> Answer {
     list::find(&app, &query, wanted).await
 }
 
-fn statuses(query: &Query) -> Answer<Vec<RunStatus>> {
+pub(super) fn statuses(query: &Query) -> Answer<Vec<RunStatus>> {
     let named: Vec<String> = query.list("status");
     let read = |name: &String| match name.parse::<RunStatus>() {
         Ok(RunStatus::Invalidated) => {

@@ -31,6 +31,7 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
             capability::CONTENT,
             capability::PAGES,
             capability::CANDIDATES,
+            capability::EVENTS,
         ]
         .map(str::to_owned)
         .to_vec(),

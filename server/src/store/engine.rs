@@ -22,6 +22,10 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 const PREPARED_STATEMENTS: usize = 512;
 /// Names the advisory lock that stands for [`Gate`]; any number that nobody else uses.
 const GATE_LOCK: i64 = 0x6b6e_6974;
+/// For statements that follow rows from one to the next. PostgreSQL takes every such walk for a long one, and would
+/// rather read whole tables than go by indexes.
+pub(super) const WALK: &str =
+    "set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off";
 /// Names the advisory lock of those who migrate.
 const MIGRATION_LOCK: i64 = GATE_LOCK + 1;
 
@@ -285,6 +289,14 @@ impl Tx {
             self.rows(sql, args![GATE_LOCK]).await?;
         }
         Ok(())
+    }
+
+    /// Begins to walk: see [`WALK`].
+    pub(super) async fn walk(&mut self) -> Db<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(_) => self.script(WALK.to_owned()).await,
+        }
     }
 
     /// Waits for other processes that migrate the same database.

@@ -1,9 +1,9 @@
 //! Tests that need the statements themselves: how databases go about the hot ones, and what the store
 //! counts on in both.
 
-use super::engine::{Row, Value, args, batch, list};
+use super::engine::{Row, Value, WALK, args, batch, list};
 use super::test_postgres as postgres;
-use super::{Projected, Registered, Store, Upload, candidates, claims, data, nominations, plans, runs, tags};
+use super::{Projected, Registered, Store, Upload, candidates, claims, data, nominations, plans, runs, tags, watching};
 use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
@@ -171,6 +171,11 @@ async fn fill(store: &Store) {
 /// How the database goes about a statement: PostgreSQL without regard to the parameters, as it may from
 /// the sixth time on.
 async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
+    explain_after(store, "select 1", sql, args).await
+}
+
+/// The same, after a statement for PostgreSQL.
+async fn explain_after(store: &Store, first: &str, sql: &str, args: &[Value<'_>]) -> String {
     let (types, literals): (Vec<&str>, Vec<String>) = args
         .iter()
         .map(|value| match value {
@@ -180,7 +185,7 @@ async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
         .unzip();
     let mut tx = store.db.begin().await.unwrap();
     let prepare = format!(
-        "set local plan_cache_mode = force_generic_plan; deallocate all; prepare q ({}) as {sql}",
+        "{first}; set local plan_cache_mode = force_generic_plan; deallocate all; prepare q ({}) as {sql}",
         types.join(", ")
     );
     tx.script(tx.choose(String::new(), prepare)).await.unwrap();
@@ -314,6 +319,30 @@ async fn hot_statements_go_by_indexes_on_both() {
         let plan = explain(&store, "select * from run where exit_code = $1 order by exit_message", args![1]).await;
         assert_eq!(read_whole(&plan), ["run"], "this test can see it:\n{plan}");
         assert!(sorts(&plan), "this test can see it:\n{plan}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn looks_at_watched_runs_go_by_indexes_on_both() {
+    let (one, plan, none) = (list(["d1"]), list(["p1"]), "[]");
+    let recent = 59_900;
+    let statements: [(&str, &str, Vec<Value<'_>>); 7] = [
+        ("select 1", watching::LIVE, args![none, none, none, none].to_vec()),
+        ("select 1", watching::LIVE_OF_PLANS, args![&plan, none, none, none].to_vec()),
+        ("select 1", watching::ENDED, args![none, none, none, none, 1000].to_vec()),
+        ("select 1", watching::CHANGED, args![none, none, none, none, recent].to_vec()),
+        (WALK, watching::CAUSED, args![none, none, none, none, recent, &one, none].to_vec()),
+        (WALK, watching::CAUSED, args![none, none, none, none, recent, none, &plan].to_vec()),
+        (WALK, watching::LEFT_TO_CAUSE, args![&one, none].to_vec()),
+    ];
+    on_both(async |store| {
+        fill(&store).await;
+        for (first, sql, args) in &statements {
+            let plan = explain_after(&store, first, sql, args).await;
+            let whole = read_whole(&plan);
+            assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
+        }
     })
     .await;
 }

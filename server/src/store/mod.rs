@@ -20,6 +20,7 @@ mod plans;
 mod projection;
 mod runs;
 mod tags;
+mod watching;
 
 #[cfg(test)]
 mod explained;
@@ -29,6 +30,7 @@ mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
 pub use pages::{Page, Place, Window};
+pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};

@@ -216,6 +216,20 @@ impl Store {
         Ok(run)
     }
 
+    /// Those of these Runs that are there, by `updatedAt`, then id.
+    pub async fn runs(&self, ids: &[RunId]) -> Result<Vec<Run>> {
+        whole!("reading Runs", self.try_runs(ids))
+    }
+
+    async fn try_runs(&self, ids: &[RunId]) -> Db<Vec<Run>> {
+        let mut tx = self.db.begin_reading().await?;
+        let ids: Vec<String> = ids.iter().map(RunId::to_string).collect();
+        let mut runs = read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        runs.sort_by(|a, b| (a.summary.updated_at, &a.summary.id).cmp(&(b.summary.updated_at, &b.summary.id)));
+        Ok(runs)
+    }
+
     /// All that match, by `updatedAt`, then id.
     pub async fn find_runs(&self, query: &RunQuery) -> Result<Vec<Run>> {
         whole!("searching Runs", self.try_find_runs(query))

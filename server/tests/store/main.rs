@@ -11,4 +11,5 @@ mod plans;
 mod postgres;
 mod projection;
 mod runs;
+mod watching;
 mod world;

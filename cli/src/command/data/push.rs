@@ -4,9 +4,11 @@ use crate::args;
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, Format, Look, TableOutput, failure, note, print};
+use crate::watch::WaitFlags;
 use knit_api::bundle::{self, Observer, PackOptions};
 use knit_api::client::{Class, UploadError};
 use knit_api::data::Data;
+use knit_api::event::Cause;
 use knit_api::tag::Tag;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,8 @@ pub struct Push {
     #[arg(value_name = "SOURCE", required = true)]
     sources: Vec<PathBuf>,
     #[command(flatten)]
+    wait: WaitFlags,
+    #[command(flatten)]
     output: TableOutput,
 }
 
@@ -48,6 +52,7 @@ impl Push {
         let look = self.output.of(&super::columns())?;
         let common = common_tags(&self.tags, project)?;
         let server = project.server()?;
+        self.wait.check(&server).await?;
         let mut pushed: Vec<Data> = Vec::new();
         let mut incomplete = false;
         let mut failures: Vec<Failure> = Vec::new();
@@ -69,7 +74,26 @@ impl Push {
         if matches!(look.format(), Format::Table | Format::Wide) && !pushed.is_empty() {
             print(&super::table(&pushed.iter().collect::<Vec<_>>()).render_as(&look.view()))?;
         }
-        match (failures.len(), pushed.len()) {
+        let Err(failure) = self.wait(&server, &pushed).await else {
+            return self.outcome(failures, pushed.len(), incomplete);
+        };
+        failures.iter().for_each(failure::report);
+        Err(failure)
+    }
+
+    /// Waits for what comes of the pushed Data, if that is asked for.
+    async fn wait(&self, server: &Server, pushed: &[Data]) -> Result<(), Failure> {
+        let what = match pushed {
+            [] => return Ok(()),
+            [one] => format!("the Data {}", one.id),
+            many => format!("the {} Data", many.len()),
+        };
+        self.wait.wait(server, Cause::Data(pushed.iter().map(|data| data.id.clone()).collect()), &what).await
+    }
+
+    /// What pushing comes to.
+    fn outcome(&self, mut failures: Vec<Failure>, pushed: usize, incomplete: bool) -> Result<ExitCode, Failure> {
+        match (failures.len(), pushed) {
             (0, _) if incomplete => Ok(ExitCode::Partial),
             (0, _) => Ok(ExitCode::Ok),
             (1, 0) => Err(failures.remove(0)),

@@ -2,8 +2,10 @@
 
 use crate::project::{Project, Server};
 use crate::terminal::{ExitCode, Failure, TableOutput, note};
+use crate::watch::WaitFlags;
 use crate::{args, plan_file, yaml};
 use knit_api::client::{ClientError, PlanQuery};
+use knit_api::event::Cause;
 use knit_api::image::ImageQuery;
 use knit_api::plan::{Plan, PlanSpec};
 use knit_api::tag::TagSet;
@@ -41,6 +43,8 @@ pub struct Apply {
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,
     #[command(flatten)]
+    wait: WaitFlags,
+    #[command(flatten)]
     output: TableOutput,
 }
 
@@ -54,10 +58,11 @@ impl Apply {
             yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
         let spec = plan_file::parse(&text).map_err(|e| Failure::usage(format!("{name} is not a Plan")).why(e))?;
         let server = project.server()?;
+        self.wait.check(&server).await?;
         let error = match server.client.register_plan(&spec).await {
             Ok(plan) => {
                 super::print(&plan, &look)?;
-                return Ok(ExitCode::Ok);
+                return self.wait(&server, &plan).await;
             }
             Err(error) => error,
         };
@@ -67,12 +72,19 @@ impl Apply {
         super::print(&plan, &look)?;
         if self.if_absent {
             note(&format!("an equal Plan is there already: {}", plan.summary.id));
-            return Ok(ExitCode::Ok);
+            return self.wait(&server, &plan).await;
         }
         Err(Failure::new(format!("the Plan of {name} is not registered"))
             .why(format!("an equal Plan is there already: {}", plan.summary.id))
             .advice("use that Plan, or repeat the command with --if-absent if that is what you want")
             .exit(ExitCode::Conflict))
+    }
+
+    /// Waits for what comes of the Plan, if that is asked for.
+    async fn wait(&self, server: &Server, plan: &Plan) -> Result<ExitCode, Failure> {
+        let id = &plan.summary.id;
+        self.wait.wait(server, Cause::Plans(vec![id.clone()]), &format!("the Plan {id}")).await?;
+        Ok(ExitCode::Ok)
     }
 }
 

@@ -1,14 +1,16 @@
 //! `knit run find`.
 
-use crate::args::{Order, count, order};
+use crate::args::{self, Order, count, order};
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, LongTableOutput, Pages, other_than_a_format};
+use crate::terminal::{ExitCode, Failure, LongTableOutput, Pages, Table, other_than_a_format};
+use crate::watch::{self, View};
 use crate::yaml::nearest;
 use futures_util::TryStreamExt as _;
-use knit_api::client::{ClientError, Listing, RunQuery};
+use knit_api::client::{ClientError, Listing, RunQuery, RunWatch};
 use knit_api::id::{DataId, PlanId};
 use knit_api::run::{Run, RunStatus};
 use knit_api::time::{Duration, Timestamp};
+use serde::Serialize;
 
 /// List Runs in the order of their last change.
 #[derive(Debug, clap::Args)]
@@ -44,6 +46,12 @@ pub struct Find {
     /// And changed before --since plus this (90s, 1h30m)
     #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
+    /// Go on after the list: on a terminal the table is replaced in place, elsewhere each change of a Run is one
+    /// line of JSON. After a broken connection everything is told again
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set,
+          conflicts_with = "since")]
+    watch: bool,
     #[command(flatten)]
     output: LongTableOutput,
     /// Order of the list: updated (last changed last) or -updated (last changed first)
@@ -80,10 +88,31 @@ impl Find {
             since: self.since,
             duration: self.duration,
         };
+        if self.watch {
+            let watch = RunWatch { query, ..RunWatch::default() };
+            return watch::show_changes(&server, watch, look, Found).await;
+        }
         let listing = Listing { reverse: self.sort.unwrap_or_default().reverse, limit: self.limit };
         let pages = server.client.list_runs(query, listing).map_err(failed);
         let name = |run: &Run| run.summary.id.to_string();
         Pages { table: super::columns(), row: super::row, name, limit: self.limit }.print(&look, pages).await?;
         Ok(ExitCode::Ok)
+    }
+}
+
+/// Runs as a search finds them, for as long as somebody looks.
+struct Found;
+
+impl View for Found {
+    async fn learn(&mut self, _: &Run) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn table(&self, runs: &[&Run]) -> Table {
+        super::table(runs)
+    }
+
+    fn value<'a>(&'a self, run: &'a Run) -> impl Serialize + 'a {
+        run
     }
 }

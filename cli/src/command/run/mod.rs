@@ -5,6 +5,7 @@ pub mod retry;
 pub mod rm;
 pub mod show;
 pub mod stop;
+pub mod top;
 pub mod wait;
 
 use crate::project::Project;
@@ -31,6 +32,8 @@ pub enum Command {
     Rm(rm::Rm),
     /// Wait for the end of a Run, or of all Runs of a Plan
     Wait(wait::Wait),
+    /// List what runs now, and the resources it asks for
+    Top(top::Top),
 }
 
 impl Command {
@@ -43,6 +46,7 @@ impl Command {
             Self::Retry(command) => command.run(project).await,
             Self::Rm(command) => command.run(project).await,
             Self::Wait(command) => command.run(project).await,
+            Self::Top(command) => command.run(project).await,
         }
     }
 }

@@ -6,8 +6,12 @@ use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, TableOutput, note};
 use knit_api::client::{Class, ClientError};
 use knit_api::id::RunId;
+use knit_api::run::{Run, RunStatus};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
+
+/// How often in a row a broken connection is made anew, a second after it broke.
+const MOST_BREAKS: u32 = 30;
 
 /// Print one Run, or its log.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,11 @@ pub struct RunShow {
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     follow: bool,
+    /// End with the fate of the Run: 0 when it is done, 1 when it failed (its own exit code stands in the
+    /// message) or, without --follow, when it is not over
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    exit_code: bool,
     /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
@@ -40,17 +49,36 @@ impl RunShow {
         let look = self.output.of(&super::columns())?;
         let server = project.server()?;
         if self.log {
-            return self.print_log(&server).await;
+            return match self.print_log(&server).await {
+                printed if !self.exit_code => printed,
+                // A Run may well fail before it has a log.
+                Err(failure) if failure.exit_code() == ExitCode::NotFound => {
+                    let run = self.seen(&server).await?;
+                    note(&failure.to_string());
+                    fate(&run)
+                }
+                Err(failure) => Err(failure),
+                Ok(_) => fate(&self.seen(&server).await?),
+            };
         }
-        if self.follow {
+        if self.follow && !self.exit_code {
             note("--follow has no effect without --log");
         }
-        let run = server
-            .by_id(&self.id, async |id| server.client.run(id).await)
-            .await
-            .map_err(|e| server.failed(format!("cannot show the Run {}", self.id), &e))?;
+        let run = self.seen(&server).await?;
         super::print(&run, look)?;
-        Ok(ExitCode::Ok)
+        if self.exit_code { fate(&run) } else { Ok(ExitCode::Ok) }
+    }
+
+    /// The Run; when its fate is to be followed, once it is over.
+    async fn seen(&self, server: &Server) -> Result<Run, Failure> {
+        let seen = server.by_id(&self.id, async |id| {
+            if self.follow && self.exit_code {
+                server.client.wait_for_run(id, |_| {}).await
+            } else {
+                server.client.run(id).await
+            }
+        });
+        seen.await.map_err(|e| server.failed(format!("cannot show the Run {}", self.id), &e))
     }
 
     /// The log is printed as it is. When the connection breaks while it is followed, it is taken up
@@ -59,6 +87,7 @@ impl RunShow {
         let failed = |e: &ClientError| server.failed(format!("cannot show the log of the Run {}", self.id), e);
         let mut stdout = tokio::io::stdout();
         let mut printed: u64 = 0;
+        let mut begun = false;
         let mut breaks = 0;
         let open = server.by_id(&self.id, async |id| Ok((id.clone(), self.open_log(server, id).await?)));
         let (id, log) = open.await.map_err(|e| failed(&e))?;
@@ -70,16 +99,21 @@ impl RunShow {
             };
             let mut log = match open {
                 Ok(log) => log,
-                Err(error) if self.follow && printed > 0 && breaks < 30 && is_break(&error) => {
+                Err(error) if self.follow && begun && breaks < MOST_BREAKS && is_break(&error) => {
                     breaks += 1;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 }
                 Err(error) => return Err(failed(&error)),
             };
+            begun = true;
             let mut passed: u64 = 0;
             loop {
                 match log.next().await {
+                    Ok(None) if self.follow && self.starts_anew(server).await.map_err(|e| failed(&e))? => {
+                        printed = 0;
+                        break;
+                    }
                     Ok(None) => return Ok(ExitCode::Ok),
                     Ok(Some(part)) => {
                         let known = printed.saturating_sub(passed).min(part.len() as u64) as usize;
@@ -94,7 +128,7 @@ impl RunShow {
                             breaks = 0;
                         }
                     }
-                    Err(error) if self.follow && breaks < 30 && is_break(&error) => {
+                    Err(error) if self.follow && breaks < MOST_BREAKS && is_break(&error) => {
                         breaks += 1;
                         break;
                     }
@@ -103,6 +137,32 @@ impl RunShow {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Whether the log ended although the Run goes on: a server that stops puts its Runs back.
+    async fn starts_anew(&self, server: &Server) -> Result<bool, ClientError> {
+        let mut breaks = 0;
+        let run = loop {
+            let seen = if breaks == 0 {
+                server.client.wait_while_at_work(&self.id).await
+            } else {
+                // The server was away: what is at work now is not what this log was of.
+                server.client.run(&self.id).await.map(Some)
+            };
+            match seen {
+                Err(error) if breaks < MOST_BREAKS && is_break(&error) => {
+                    breaks += 1;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                seen => break seen?,
+            }
+        };
+        let Some(status) = run.map(|run| run.summary.status) else { return Ok(false) };
+        let anew = !status.has_started() || status == RunStatus::Running;
+        if anew {
+            note(&format!("the Run {} was put back and starts anew", self.id));
+        }
+        Ok(anew)
     }
 
     /// Opens the log; with `follow` waits until there is one.
@@ -126,6 +186,20 @@ impl RunShow {
                 other => return other,
             }
         }
+    }
+}
+
+/// How the command ends that is to end as the Run did.
+fn fate(run: &Run) -> Result<ExitCode, Failure> {
+    let (id, status) = (&run.summary.id, run.summary.status);
+    let failure = Failure::new(format!(
+        "the Run {id} {}",
+        if status.is_over() { "" } else { "is " }.to_owned() + status.as_str()
+    ));
+    match status {
+        RunStatus::Done => Ok(ExitCode::Ok),
+        status if status.is_over() => Err(failure.why(super::result(run))),
+        _ => Err(failure.why("it is not over").advice("--follow waits for its end")),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Wait {
     output: TableOutput,
 }
 
-fn patience(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn patience(text: &str) -> Result<std::time::Duration, String> {
     let duration: Duration = text.parse().map_err(|e: knit_api::time::TimeError| e.to_string())?;
     u64::try_from(duration.micros())
         .map(std::time::Duration::from_micros)
@@ -162,7 +162,7 @@ fn shown(patience: std::time::Duration) -> String {
 }
 
 /// Where a Run stands, and why it does not go on.
-fn standing(run: &Run) -> String {
+pub(crate) fn standing(run: &Run) -> String {
     let (id, status) = (&run.summary.id, run.summary.status);
     match run.reason.as_deref() {
         None | Some("") => format!("the Run {id} is {status}"),
@@ -171,7 +171,7 @@ fn standing(run: &Run) -> String {
 }
 
 /// Whether there is a log to look into: the Plan asks for one, and the worker was started.
-fn has_log(run: &Run) -> bool {
+pub(crate) fn has_log(run: &Run) -> bool {
     let not_started = |exit: &knit_api::run::Exit| exit.code == exit_code::NOT_STARTED && !exit.message.is_empty();
     run.log.is_some() && !run.summary.exit.as_ref().is_some_and(not_started)
 }
