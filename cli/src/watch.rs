@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How many Runs are named when something went wrong with many.
 const MOST_NAMED: usize = 10;
+/// The time between two drawings on a terminal.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The flags of a command that can wait for what it causes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -76,7 +78,7 @@ pub async fn until_over(server: &Server, cause: Cause, what: &str, timeout: Opti
 
 async fn follow(server: &Server, cause: Cause, what: &str, progress: &mut Progress) -> Result<(), Failure> {
     let mut events = pin!(server.client.run_events(&RunWatch::cause(cause)));
-    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut pause = tokio::time::interval(PAUSE);
     loop {
         tokio::select! {
             event = events.next() => {
@@ -87,8 +89,8 @@ async fn follow(server: &Server, cause: Cause, what: &str, progress: &mut Progre
                     None => return Err(Failure::new(format!("cannot follow the Runs that come of {what}"))),
                 }
             }
-            // Times go on even when nothing happens.
-            _ = second.tick(), if progress.board.is_some() => progress.draw(),
+            // Times go on even when nothing happens, and much may happen at once.
+            _ = pause.tick(), if progress.board.is_some() => progress.draw(),
         }
     }
 }
@@ -141,7 +143,6 @@ impl Progress {
             RunEvent::Synced => std::mem::take(&mut self.stale).iter().for_each(|run| self.forget(run)),
             RunEvent::Quiet | RunEvent::Busy => {}
         }
-        self.draw();
     }
 
     fn take_run(&mut self, run: Run) {
@@ -194,7 +195,7 @@ impl Progress {
         let mut live: Vec<&Run> = self.live.values().collect();
         // What is furthest stands first.
         live.sort_by_key(|run| (std::cmp::Reverse(run.summary.status), run.summary.updated_at));
-        let lines = live.iter().take(board.room() + 1).map(|run| {
+        let lines = live.iter().take(board.room()).map(|run| {
             let (id, reason) = (run.summary.id.as_str(), run.reason.as_deref().unwrap_or_default());
             let short: String = id.chars().take(8).collect();
             format!(
@@ -204,11 +205,7 @@ impl Progress {
                 run.summary.plan.title(),
             )
         });
-        // Lines that are not made count all the same.
-        let hidden = live.len().saturating_sub(board.room() + 1);
-        let mut lines: Vec<String> = lines.collect();
-        lines.resize(lines.len() + hidden, String::new());
-        board.show(lines, &self.summary());
+        board.show(lines, live.len().saturating_sub(board.room()), &self.summary());
     }
 
     fn summary(&self) -> String {
@@ -286,7 +283,7 @@ pub(crate) async fn show_changes(
     let statuses: BTreeSet<RunStatus> = watch.query.statuses.iter().copied().collect();
     let mut events = pin!(server.client.run_events(&watch));
     let mut shown = Shown::new(look);
-    let mut pause = tokio::time::interval(Duration::from_millis(200));
+    let mut pause = tokio::time::interval(PAUSE);
     let mut ticks = 0_u32;
     loop {
         tokio::select! {
@@ -409,7 +406,7 @@ impl Shown {
         // Rows may have several lines: of all of them the header and the last ones are kept.
         let lines: Vec<&str> = text.lines().collect();
         let kept = lines.len().saturating_sub(board.room()).max(1);
-        board.show(lines.iter().take(1).chain(lines.iter().skip(kept)), &last);
+        board.show(lines.iter().take(1).chain(lines.iter().skip(kept)), 0, &last);
     }
 
     fn print(&mut self, run: &Run, view: &impl View) -> Result<(), Failure> {

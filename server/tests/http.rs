@@ -148,6 +148,7 @@ async fn with_a_token_all_routes_but_the_health_ones_ask_for_it() {
         ("GET", "/api/runs"),
         ("DELETE", "/api/runs/x"),
         ("GET", "/api/runs/x/log"),
+        ("GET", "/api/runs/events"),
         ("GET", "/api/server"),
         ("GET", "/api/server/status"),
         ("GET", "/nowhere"),

@@ -38,14 +38,16 @@ impl Board {
         usize::from(self.term.size().0).saturating_sub(2).max(1)
     }
 
-    /// Replaces everything: these lines, as far as there is room, and the last one.
-    pub fn show<I: IntoIterator<Item: AsRef<str>>>(&self, lines: I, last: &str) {
+    /// Replaces everything: these lines, as far as there is room, how many more there are besides, and the last line.
+    pub fn show<I: IntoIterator<Item: AsRef<str>>>(&self, lines: I, mut more: usize, last: &str) {
         let width = usize::from(self.term.size().1).saturating_sub(1);
         let mut lines: Vec<String> = lines.into_iter().map(|line| cut(line.as_ref(), width)).collect();
         let room = self.room();
-        if lines.len() > room {
-            let more = lines.len() - (room - 1);
+        if lines.len() > room || (more > 0 && lines.len() == room) {
+            more += lines.len() - (room - 1);
             lines.truncate(room - 1);
+        }
+        if more > 0 {
             lines.push(format!("... and {more} more"));
         }
         self.bar.set_message(lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>());

@@ -12,6 +12,9 @@ use knit_api::event::Cause;
 use knit_api::tag::Tag;
 use std::path::{Path, PathBuf};
 
+/// How many Data are waited for with one request: their ids stand in its URL.
+const CAUSES_AT_ONCE: usize = 500;
+
 /// Register each SOURCE as one Data: a folder with all that is in it, or a single file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -81,14 +84,23 @@ impl Push {
         Err(failure)
     }
 
-    /// Waits for what comes of the pushed Data, if that is asked for.
+    /// Waits for what comes of the pushed Data, if that is asked for: of so many at a time as one request can name.
     async fn wait(&self, server: &Server, pushed: &[Data]) -> Result<(), Failure> {
-        let what = match pushed {
-            [] => return Ok(()),
-            [one] => format!("the Data {}", one.id),
-            many => format!("the {} Data", many.len()),
-        };
-        self.wait.wait(server, Cause::Data(pushed.iter().map(|data| data.id.clone()).collect()), &what).await
+        let mut outcome = Ok(());
+        for some in pushed.chunks(CAUSES_AT_ONCE) {
+            let what = match some {
+                [one] => format!("the Data {}", one.id),
+                many => format!("the {} Data", many.len()),
+            };
+            let cause = Cause::Data(some.iter().map(|data| data.id.clone()).collect());
+            let waited = self.wait.wait(server, cause, &what).await;
+            match (&outcome, waited) {
+                (Ok(()), waited) => outcome = waited,
+                (Err(_), Err(failure)) => failure::report(&failure),
+                (Err(_), Ok(())) => {}
+            }
+        }
+        outcome
     }
 
     /// What pushing comes to.
