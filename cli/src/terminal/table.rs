@@ -33,8 +33,14 @@ enum Kind {
     Whole,
     /// It is left out.
     Spare,
-    /// It is there only where there is room for anything.
+    /// It is there only where there is room for anything, or where it is asked for; then it stays as it is.
     Wide,
+}
+
+impl Kind {
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Whole | Self::Wide)
+    }
 }
 
 /// What a cell says of its row beside its text; shown as colour.
@@ -184,7 +190,7 @@ impl Table {
         self.with(name, Kind::Whole)
     }
 
-    /// Adds a column that only the wide form shows.
+    /// Adds a column that only the wide form shows. Its cells are never wrapped either.
     #[must_use]
     pub fn wide(self, name: &'static str) -> Self {
         self.with(name, Kind::Wide)
@@ -298,7 +304,7 @@ impl Table {
         }
         let kind = |place: &usize| self.columns[shown[*place].0].kind;
         let (brief, folding): (Vec<usize>, Vec<usize>) =
-            (0..shown.len()).filter(|place| kind(place) != Kind::Whole).partition(|place| kind(place) == Kind::Brief);
+            (0..shown.len()).filter(|place| !kind(place).is_whole()).partition(|place| kind(place) == Kind::Brief);
         let wanted = |places: &[usize], least: usize| -> Vec<(usize, usize)> {
             let of = |(at, natural): (usize, usize)| (natural, natural.min(least.max(self.heading(at, view))));
             places.iter().map(|&place| of(shown[place])).collect()
@@ -332,11 +338,7 @@ impl Table {
 
     /// How wide a column is that was made so wide: whole cells may be wider than those of an earlier page.
     fn width(&self, at: usize, width: usize, view: &View) -> usize {
-        if self.columns[at].kind == Kind::Whole || view.width.is_none() {
-            width.max(self.natural(at, view))
-        } else {
-            width
-        }
+        if self.columns[at].kind.is_whole() || view.width.is_none() { width.max(self.natural(at, view)) } else { width }
     }
 
     /// The rows as text; `first` when nothing stands above them yet.

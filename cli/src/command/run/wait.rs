@@ -85,9 +85,10 @@ impl Wait {
         };
         let ended = match self.timeout {
             None => ended.await,
-            Some(patience) => match tokio::time::timeout(patience, ended).await {
-                Ok(ended) => ended,
-                Err(_) => {
+            Some(patience) => {
+                if let Ok(ended) = tokio::time::timeout(patience, ended).await {
+                    ended
+                } else {
                     let unfinished = match whole.get() {
                         Some(found) => found.unfinished(&server).await,
                         None => String::new(),
@@ -96,7 +97,7 @@ impl Wait {
                         .why(format!("it took longer than {}{unfinished}", shown(patience)))
                         .exit(ExitCode::TimedOut))
                 }
-            },
+            }
         };
         waiting.clear();
         let runs = ended?;
