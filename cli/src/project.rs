@@ -20,6 +20,8 @@ const SHORTEST_BEGINNING: usize = 4;
 const MOST_NAMED: usize = 5;
 /// What stands before the name of a Plan that is given as one.
 const BY_NAME: &str = "name=";
+/// What stands before the id of a Data where it is shown as a tag, and is copied from there.
+const AS_TAG: &str = "knit#id:";
 
 /// Where a command was started, and what the common flags say.
 #[derive(Clone, Debug)]
@@ -221,14 +223,19 @@ impl Server {
             return Ok(None);
         }
         let name = text.strip_prefix(BY_NAME).filter(|_| I::KIND == Kind::Plans);
+        let begin = text.strip_prefix(AS_TAG).filter(|_| I::KIND == Kind::Data).unwrap_or(text);
         let mut found: Vec<Candidate> = Vec::new();
-        if name.is_none() && text.chars().count() >= SHORTEST_BEGINNING {
-            found = self.client.candidates(I::KIND, text, MOST_NAMED + 1).await?;
+        if name.is_none() && begin.chars().count() >= SHORTEST_BEGINNING {
+            found = self.client.candidates(I::KIND, begin, MOST_NAMED + 1).await?;
             // What is done to the thing may be final: a server is not believed what anybody can see.
-            found.retain(|one| one.value.starts_with(text));
+            found.retain(|one| one.value.starts_with(begin));
         }
-        if found.iter().any(|one| one.value == text) {
-            return Ok(None);
+        if found.iter().any(|one| one.value == begin) {
+            if begin == text {
+                // It was asked for already.
+                return Ok(None);
+            }
+            found.retain(|one| one.value == begin);
         }
         if I::KIND == Kind::Plans {
             for plan in self.client.plans_named(name.unwrap_or(text)).await? {

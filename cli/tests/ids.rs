@@ -91,6 +91,7 @@ fn what_a_person_types_for_an_id_finds_the_one_thing_that_is_meant() {
         (&["plan", "active", "no", "train"], 0, PLAN),
         (&["data", "tag", "--add", "a:b", "dada"], 0, DATA),
         (&["data", "lineage", "dada"], 0, DATA),
+        (&["data", "lineage", "knit#id:dada2d3e-aaaa-4bbb-8ccc-0123456789ab"], 0, DATA),
         (&["data", "lineage", "dad"], 5, "there is no such Data"),
         (&["data", "lineage", "name=train"], 5, "there is no such Data"),
     ] {

@@ -103,6 +103,10 @@ fn nothing_new_is_sent_to_it() {
     home.knit(&["data", "push", "-t", "a:b", "src"]);
     home.knit(&["data", "pull", "d1"]);
     home.knit(&["run", "wait", "r1"]);
+    home.knit(&["data", "find", "--sort=-time", "--limit", "1"]);
+    home.knit(&["run", "find", "--sort=-updated", "--limit", "1"]);
+    home.knit(&["run", "rm", "0b1c2d3e"]);
+    home.knit(&["plan", "show", "name=train"]);
     for request in server.requests() {
         assert!(!request.target.contains(['?']), "{request:?}");
         for name in ["authorization", "accept-encoding", "te"] {

@@ -33,8 +33,14 @@ enum Kind {
     Whole,
     /// It is left out.
     Spare,
-    /// It is there only where there is room for anything.
+    /// It is there only where there is room for anything, or where it is asked for; then it stays as it is.
     Wide,
+}
+
+impl Kind {
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Whole | Self::Wide)
+    }
 }
 
 /// What a cell says of its row beside its text; shown as colour.
@@ -184,7 +190,7 @@ impl Table {
         self.with(name, Kind::Whole)
     }
 
-    /// Adds a column that only the wide form shows.
+    /// Adds a column that only the wide form shows. Its cells are never wrapped either.
     #[must_use]
     pub fn wide(self, name: &'static str) -> Self {
         self.with(name, Kind::Wide)
@@ -298,7 +304,7 @@ impl Table {
         }
         let kind = |place: &usize| self.columns[shown[*place].0].kind;
         let (brief, folding): (Vec<usize>, Vec<usize>) =
-            (0..shown.len()).filter(|place| kind(place) != Kind::Whole).partition(|place| kind(place) == Kind::Brief);
+            (0..shown.len()).filter(|place| !kind(place).is_whole()).partition(|place| kind(place) == Kind::Brief);
         let wanted = |places: &[usize], least: usize| -> Vec<(usize, usize)> {
             let of = |(at, natural): (usize, usize)| (natural, natural.min(least.max(self.heading(at, view))));
             places.iter().map(|&place| of(shown[place])).collect()
@@ -332,11 +338,7 @@ impl Table {
 
     /// How wide a column is that was made so wide: whole cells may be wider than those of an earlier page.
     fn width(&self, at: usize, width: usize, view: &View) -> usize {
-        if self.columns[at].kind == Kind::Whole || view.width.is_none() {
-            width.max(self.natural(at, view))
-        } else {
-            width
-        }
+        if self.columns[at].kind.is_whole() || view.width.is_none() { width.max(self.natural(at, view)) } else { width }
     }
 
     /// The rows as text; `first` when nothing stands above them yet.
@@ -361,37 +363,38 @@ impl Table {
         if view.colour {
             table.enforce_styling().style_text_only();
         }
-        for (place, &(at, width)) in shown.iter().enumerate() {
-            let Some(column) = table.column_mut(place) else { continue };
-            let width = (self.width(at, width, view) + GAP).min(usize::from(u16::MAX)) as u16;
-            column.set_padding((0, GAP as u16)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
-        }
+        set_widths(&mut table, shown.iter().map(|&(at, width)| self.width(at, width, view)));
         ended(&table)
     }
 
-    /// Empty cells are left out: a name without a value says nothing.
+    /// Empty cells are left out: a name without a value says nothing. Words are never folded here.
     fn one_below_the_other(&self, view: &View, first: bool) -> String {
         let shown = self.shown(view);
+        let names = shown.iter().map(|&at| self.heading(at, view)).max().unwrap_or_default();
+        let room = view.width.map(|width| width.saturating_sub(if view.headers { names + GAP } else { 0 }));
         let mut text = String::new();
         for (nth, row) in self.rows.iter().enumerate() {
             let mut table = blank();
+            let mut widest = 1;
             for &at in &shown {
                 let value = cell(row, at, view, None);
-                if !value.content().is_empty() {
-                    let name = view.headers.then(|| comfy_table::Cell::new(self.columns[at].name));
-                    table.add_row(name.into_iter().chain([value]));
+                let content = value.content();
+                if content.is_empty() {
+                    continue;
                 }
+                let parts = |line: &str| match room {
+                    Some(room) => line.split(' ').map(|word| word.width().max(line.width().min(room))).max(),
+                    None => Some(line.width()),
+                };
+                widest = content.lines().filter_map(parts).fold(widest, usize::max);
+                let name = view.headers.then(|| comfy_table::Cell::new(self.columns[at].name));
+                table.add_row(name.into_iter().chain([value]));
             }
             if view.colour {
                 table.enforce_styling().style_text_only();
             }
-            let names = shown.iter().map(|&at| self.columns[at].name.width()).max().unwrap_or_default();
-            if let (true, Some(column)) = (view.headers, table.column_mut(0)) {
-                column.set_constraint(ColumnConstraint::Absolute(Width::Fixed((names + GAP) as u16)));
-            }
-            for column in table.column_iter_mut() {
-                column.set_padding((0, GAP as u16));
-            }
+            let widths = if view.headers { vec![names, widest] } else { vec![widest] };
+            set_widths(&mut table, widths.into_iter());
             if nth > 0 || !first {
                 text.push('\n');
             }
@@ -478,6 +481,15 @@ fn blank() -> comfy_table::Table {
     // Widths and colours are decided here.
     table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
     table
+}
+
+/// Makes columns exactly so wide.
+fn set_widths(table: &mut comfy_table::Table, widths: impl Iterator<Item = usize>) {
+    for (place, width) in widths.enumerate() {
+        let Some(column) = table.column_mut(place) else { continue };
+        let width = (width + GAP).min(usize::from(u16::MAX)) as u16;
+        column.set_padding((0, GAP as u16)).set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+    }
 }
 
 fn ended(table: &comfy_table::Table) -> String {
@@ -576,7 +588,8 @@ ID      77aa2d3e-aaaa-4bbb-8ccc-0123456789ab
 STATUS  failed
 PLAN    検証/評価:v2
 SINCE   2d ago
-RESULT  exit code 137: the worker was killed, out of memory 🙈
+RESULT  exit code 137: the worker was
+        killed, out of memory 🙈
 "
         );
     }

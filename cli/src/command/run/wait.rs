@@ -2,12 +2,14 @@
 
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
-use crate::terminal::{ExitCode, Failure, Look, Show, TableOutput};
-use knit_api::client::RunQuery;
+use crate::terminal::{ExitCode, Failure, Show, TableOutput};
+use knit_api::client::{ClientError, RunQuery};
 use knit_api::id::{PlanId, RunId};
 use knit_api::run::{Run, RunStatus, exit_code};
 use knit_api::time::Duration;
+use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::fmt;
 
 /// How many different reasons are told while waiting, and how many Runs are named when the time is over.
 const MOST_TOLD: usize = 10;
@@ -47,31 +49,67 @@ pub(crate) fn patience(text: &str) -> Result<std::time::Duration, String> {
         .map_err(|_| "a time to wait cannot be negative".to_owned())
 }
 
+/// What is waited for.
+enum Awaited {
+    /// A Run.
+    Run(RunId),
+    /// The Runs of a Plan.
+    RunsOf(PlanId),
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run) => write!(f, "the Run {run}"),
+            Self::RunsOf(plan) => write!(f, "the Runs of the Plan {plan}"),
+        }
+    }
+}
+
 impl Wait {
     /// Waits, prints the Run or Runs, and ends with their success.
-    pub async fn run(mut self, project: &Project) -> Result<ExitCode, Failure> {
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let look = self.output.of(&super::columns())?;
         let server = project.server()?;
-        self.find(&server).await?;
-        let what = match (&self.run, &self.plan) {
-            (_, Some(plan)) => format!("the Runs of the Plan {plan}"),
-            (Some(run), None) => format!("the Run {run}"),
+        let given = match (self.run, self.plan) {
+            (_, Some(plan)) => Awaited::RunsOf(plan),
+            (Some(run), None) => Awaited::Run(run),
             (None, None) => return Err(Failure::usage("nothing to wait for").advice("name a Run, or --plan PLAN_ID")),
         };
-        let waiting = Progress::waiting(&format!("waiting for {what}"));
-        let ended = self.ended(&server, &what, Reasons::new(&waiting));
+        let waiting = Progress::waiting(&format!("waiting for {given}"));
+        let whole = OnceCell::new();
+        let ended = async {
+            let failed = |e: ClientError| server.failed(format!("cannot wait for {given}"), &e);
+            let found = given.found(&server).await.map_err(failed)?;
+            whole.get_or_init(|| found).ended(&server, Reasons::new(&waiting)).await.map_err(failed)
+        };
         let ended = match self.timeout {
             None => ended.await,
-            Some(patience) => match tokio::time::timeout(patience, ended).await {
-                Ok(ended) => ended,
-                Err(_) => Err(Failure::new(format!("{what}: not over yet"))
-                    .why(format!("it took longer than {}{}", shown(patience), self.unfinished(&server).await))
-                    .exit(ExitCode::TimedOut)),
-            },
+            Some(patience) => {
+                if let Ok(ended) = tokio::time::timeout(patience, ended).await {
+                    ended
+                } else {
+                    let unfinished = match whole.get() {
+                        Some(found) => found.unfinished(&server).await,
+                        None => String::new(),
+                    };
+                    Err(Failure::new(format!("{given}: not over yet"))
+                        .why(format!("it took longer than {}{unfinished}", shown(patience)))
+                        .exit(ExitCode::TimedOut))
+                }
+            }
         };
         waiting.clear();
         let runs = ended?;
-        self.print(&runs, &look)?;
+        match (&given, &runs[..]) {
+            (Awaited::Run(_), [run]) => super::print(run, look)?,
+            _ => Show {
+                value: &runs,
+                table: &|| super::table(&runs.iter().collect::<Vec<_>>()),
+                names: &|| runs.iter().map(|run| run.summary.id.to_string()).collect(),
+            }
+            .print(look)?,
+        }
         match runs.iter().find(|run| run.summary.status != RunStatus::Done && run.summary.status.is_over()) {
             None => Ok(ExitCode::Ok),
             Some(run) => {
@@ -84,40 +122,31 @@ impl Wait {
             }
         }
     }
+}
 
-    /// Finds what is to be waited for, and its whole id.
-    async fn find(&mut self, server: &Server) -> Result<(), Failure> {
-        if let Some(given) = &self.run {
-            let found = server.by_id(given, async |id| server.client.run(id).await).await;
-            let run = found.map_err(|e| server.failed(format!("cannot wait for the Run {given}"), &e))?;
-            self.run = Some(run.summary.id);
-        }
-        if let Some(given) = &self.plan {
-            let found = server.by_id(given, async |id| server.client.plan(id).await).await;
-            let plan = found.map_err(|e| server.failed(format!("cannot wait for the Runs of the Plan {given}"), &e))?;
-            self.plan = Some(plan.summary.id);
-        }
-        Ok(())
+impl Awaited {
+    /// The same by its whole id.
+    async fn found(&self, server: &Server) -> Result<Self, ClientError> {
+        Ok(match self {
+            Self::Run(run) => Self::Run(server.by_id(run, async |id| server.client.run(id).await).await?.summary.id),
+            Self::RunsOf(plan) => {
+                Self::RunsOf(server.by_id(plan, async |id| server.client.plan(id).await).await?.summary.id)
+            }
+        })
     }
 
     /// The Runs that count, once all of them are over.
-    async fn ended(&self, server: &Server, what: &str, mut reasons: Reasons<'_>) -> Result<Vec<Run>, Failure> {
-        let failed = |e: &knit_api::client::ClientError| server.failed(format!("cannot wait for {what}"), e);
-        match (&self.run, &self.plan) {
-            (Some(run), _) => {
-                let ended = server.client.wait_for_run(run, |run| reasons.tell(run)).await;
-                Ok(vec![ended.map_err(|e| failed(&e))?])
-            }
-            (None, Some(plan)) => {
+    async fn ended(&self, server: &Server, mut reasons: Reasons<'_>) -> Result<Vec<Run>, ClientError> {
+        match self {
+            Self::Run(run) => Ok(vec![server.client.wait_for_run(run, |run| reasons.tell(run)).await?]),
+            Self::RunsOf(plan) => {
                 let look = |runs: &[Run]| runs.iter().for_each(|run| reasons.tell(run));
-                server.client.wait_for_plan(plan, look).await.map_err(|e| failed(&e))?;
-                let query = RunQuery { plans: vec![plan.clone()], ..RunQuery::default() };
-                let mut runs = server.client.find_runs(&query).await.map_err(|e| failed(&e))?;
+                server.client.wait_for_plan(plan, look).await?;
+                let mut runs = server.client.find_runs(&of_plan(plan)).await?;
                 // A deleted Run has no say.
                 runs.retain(|run| run.summary.status != RunStatus::Invalidated);
                 Ok(runs)
             }
-            (None, None) => Ok(Vec::new()),
         }
     }
 
@@ -125,12 +154,9 @@ impl Wait {
     /// does not tell.
     async fn unfinished(&self, server: &Server) -> String {
         let asked = async {
-            match (&self.run, &self.plan) {
-                (Some(run), _) => server.client.run(run).await.map(|run| vec![run]),
-                (None, plan) => {
-                    let query = RunQuery { plans: plan.iter().cloned().collect(), ..RunQuery::default() };
-                    server.client.find_runs(&query).await
-                }
+            match self {
+                Self::Run(run) => server.client.run(run).await.map(|run| vec![run]),
+                Self::RunsOf(plan) => server.client.find_runs(&of_plan(plan)).await,
             }
         };
         let Ok(Ok(mut runs)) = tokio::time::timeout(LAST_LOOK, asked).await else { return String::new() };
@@ -143,18 +169,10 @@ impl Wait {
         }
         lines.iter().flat_map(|line| ["\n  ", line]).collect()
     }
+}
 
-    fn print(&self, runs: &[Run], look: &Look) -> Result<(), Failure> {
-        match (&self.plan, runs) {
-            (None, [run]) => super::print(run, look),
-            _ => Show {
-                value: runs,
-                table: &|| super::table(&runs.iter().collect::<Vec<_>>()),
-                names: &|| runs.iter().map(|run| run.summary.id.to_string()).collect(),
-            }
-            .print(look),
-        }
-    }
+fn of_plan(plan: &PlanId) -> RunQuery {
+    RunQuery { plans: vec![plan.clone()], ..RunQuery::default() }
 }
 
 fn shown(patience: std::time::Duration) -> String {
