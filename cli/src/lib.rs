@@ -6,9 +6,11 @@
 
 pub mod args;
 pub mod command;
+pub mod explained;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;
+pub mod plan_diff;
 pub mod plan_file;
 pub mod profile_store;
 pub mod project;

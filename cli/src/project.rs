@@ -148,6 +148,16 @@ impl Server {
         }
     }
 
+    /// Refuses, in one sentence, what this server cannot do; `what` is that.
+    pub async fn requires(&self, capability: &str, what: &str) -> Result<(), Failure> {
+        match self.client.can(capability).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(format!("the server {} cannot {what}", self.client.root()))
+                .why("it does not have that ability (a server of Knitfab v1.6.1 has none that Knit adds)")),
+            Err(error) => Err(self.failed(format!("cannot {what}"), &error)),
+        }
+    }
+
     fn advice(&self, error: &ClientError) -> Option<String> {
         if let ClientError::Refused { refusal, .. } = error
             && !refusal.advice.is_empty()

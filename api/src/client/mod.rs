@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod data;
 pub mod download;
 pub mod error;
+pub mod explain;
 pub mod listing;
 pub mod plans;
 pub mod runs;

@@ -30,8 +30,16 @@ pub fn stderr_is_terminal() -> bool {
 
 /// Whether stderr may carry colour: a terminal, `NO_COLOR` unset or empty, and not `TERM=dumb`.
 pub fn stderr_has_colour() -> bool {
-    stderr_is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    stderr_is_terminal() && colour_is_wanted()
+}
+
+/// The same for stdout.
+pub fn stdout_has_colour() -> bool {
+    stdout_is_terminal() && colour_is_wanted()
+}
+
+fn colour_is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 

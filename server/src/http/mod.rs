@@ -7,8 +7,10 @@ mod answer;
 mod data;
 mod disk;
 mod drain;
+mod explain;
 pub(crate) mod guard;
 mod health;
+mod impact;
 mod plans;
 pub(crate) mod port;
 mod query;
@@ -25,7 +27,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use knit_api::endpoint::API;
 use refused::Refused;
 use tower::Layer;
@@ -35,10 +37,14 @@ use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 pub fn service(app: App) -> NormalizePath<Router> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
-        .route("/data/{id}", get(data::download).put(data::change_tags))
+        .route("/data/{id}", get(data::download).put(data::change_tags).delete(data::remove))
+        .route("/data/{id}/explain", get(explain::data))
+        .route("/data/{id}/impact", get(impact::of_removal).post(impact::of_tags))
         .route("/plans", get(plans::find).post(plans::register))
+        .route("/plans/dry-run", post(explain::dry_run))
         .route("/plans/{id}", get(plans::show))
         .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))
+        .route("/plans/{id}/explain", get(explain::plan))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
         .route("/runs/{id}", get(runs::show).delete(runs::remove))
@@ -47,6 +53,8 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/runs/{id}/retry", put(runs::retry))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/wait", get(runs::wait))
+        .route("/runs/{id}/why", get(explain::why))
+        .route("/runs/{id}/impact", get(impact::of_deed))
         .route("/server", get(status::info))
         .route("/server/status", get(status::status));
 

@@ -11,7 +11,9 @@
 mod claims;
 mod data;
 mod engine;
+mod explain;
 mod garbage;
+mod impact;
 mod migrations;
 mod nominations;
 mod plans;
@@ -26,6 +28,7 @@ mod explained;
 mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
+pub use explain::Circumstances;
 
 use crate::engine::{Sealed, Volume};
 use engine::{Database, Db, Value, whole};

@@ -1,9 +1,11 @@
 //! `knit data`.
 
+pub mod explain;
 pub mod find;
 pub mod lineage;
 pub mod pull;
 pub mod push;
+pub mod rm;
 pub mod tag;
 
 use crate::project::Project;
@@ -24,6 +26,10 @@ pub enum Command {
     Tag(tag::Change),
     /// Draw what a Data was made from, and what was made from it
     Lineage(lineage::Lineage),
+    /// Tell which inputs of Plans a Data fits, and what it lacks for others
+    Explain(explain::Explain),
+    /// Delete Data, with the Runs that made them
+    Rm(rm::Rm),
 }
 
 impl Command {
@@ -35,6 +41,8 @@ impl Command {
             Self::Find(command) => command.run(project).await,
             Self::Tag(command) => command.run(project).await,
             Self::Lineage(command) => command.run(project).await,
+            Self::Explain(command) => command.run(project).await,
+            Self::Rm(command) => command.run(project).await,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 pub mod active;
 pub mod apply;
+pub mod diff;
+pub mod explain;
 pub mod find;
+mod foresee;
 pub mod show;
 
 use crate::project::Project;
@@ -22,6 +25,10 @@ pub enum Command {
     Show(show::PlanShow),
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
+    /// Tell why a Plan has the Runs that it has, or none
+    Explain(explain::Explain),
+    /// Show what two Plans, or a Plan and a Plan file, differ in
+    Diff(diff::Diff),
 }
 
 impl Command {
@@ -32,6 +39,8 @@ impl Command {
             Self::Find(command) => command.run(project).await,
             Self::Show(command) => command.run(project).await,
             Self::Active(command) => command.run(project).await,
+            Self::Explain(command) => command.run(project).await,
+            Self::Diff(command) => command.run(project).await,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `knit run`.
 
 pub mod find;
+pub mod impact;
 pub mod retry;
 pub mod rm;
 pub mod show;
 pub mod stop;
 pub mod wait;
+pub mod why;
 
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Format, Show, Table};
@@ -28,6 +30,8 @@ pub enum Command {
     Rm(rm::Rm),
     /// Wait for the end of a Run, or of all Runs of a Plan
     Wait(wait::Wait),
+    /// Tell why a Run stands where it stands, and what to do about it
+    Why(why::RunWhy),
 }
 
 impl Command {
@@ -40,6 +44,7 @@ impl Command {
             Self::Retry(command) => command.run(project).await,
             Self::Rm(command) => command.run(project).await,
             Self::Wait(command) => command.run(project).await,
+            Self::Why(command) => command.run(project).await,
         }
     }
 }
