@@ -593,7 +593,10 @@ async fn a_wait_ends_when_the_server_stops() {
 async fn the_server_says_what_it_is_and_how_it_does() {
     let server = fake::server(None).await;
     let info = call(&server, "GET", "/api/server").await.json();
-    assert_eq!(info["capabilities"], json!(["bundle", "push-tags", "wait", "wait-until"]));
+    assert_eq!(
+        info["capabilities"],
+        json!(["bundle", "push-tags", "wait", "wait-until", "explain", "impact", "remove-data"])
+    );
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
     pushed(&server, "").await;
     let status = call(&server, "GET", "/api/server/status").await.json();

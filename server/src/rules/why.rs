@@ -197,6 +197,7 @@ mod tests {
     use knit_api::plan::PlanSummary;
     use knit_api::run::{Exit, RunSummary};
     use knit_api::time::Timestamp;
+    use std::sync::LazyLock;
 
     fn run(status: RunStatus, exit: Option<(u8, &str)>, reason: Option<&str>) -> Run {
         let plan = PlanSummary {
@@ -213,14 +214,17 @@ mod tests {
         Run { summary, inputs: vec![], outputs: vec![], log: None, image_digest: None, reason }
     }
 
-    fn told(run: &Run, change: impl FnOnce(&mut Facts<'_>)) -> Vec<Cause> {
-        let resources = Resources::from([("memory".to_owned(), "64Mi".parse().unwrap())]);
+    static RESOURCES: LazyLock<Resources> =
+        LazyLock::new(|| Resources::from([("memory".to_owned(), "64Mi".parse().unwrap())]));
+    static ANYWHERE: OnNode = OnNode { may: Vec::new(), prefer: Vec::new(), must: Vec::new() };
+
+    fn told<'a>(run: &'a Run, change: impl FnOnce(&mut Facts<'a>)) -> Vec<Cause> {
         let mut facts = Facts {
             run,
             before: Count::exactly(2),
             failures: 0,
-            resources: &resources,
-            on_node: &OnNode::default(),
+            resources: &RESOURCES,
+            on_node: &ANYWHERE,
             unusable: &[],
             seen: None,
             cpu_millis: 2000,

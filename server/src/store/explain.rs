@@ -51,7 +51,7 @@ macro_rules! fitting {
             "select d.id from ",
             $from,
             " and d.ready = 1 and ($2 is null or d.id = $2) and ($3 is null or d.made_at = $3) \
-               and (select count(*) from json_each($4) w join data_tag x on x.tag_id = w.value ->> 0 \
+               and (select count(*) from json_each($4) j join data_tag x on x.tag_id = j.value ->> 0 \
                  and x.data_id = d.id) = $5 limit $6"
         )
     };
@@ -63,7 +63,7 @@ pub(super) const FITTING_BY_TIME: &str = fitting!("data d where d.made_at = $1")
 /// Data that have the tag `$1`, at least `$3` of the tags `$2`, and do not fit: `$6` all tags that are wanted, `$7`
 /// id and `$8` time. `$4` are looked at, `$5` are found, those with the most tags and the youngest first.
 pub(super) const SHARING: &str = "select x.data_id, r.status from ( \
-      select c.data_id, (select count(*) from json_each($2) w join data_tag h on h.tag_id = w.value ->> 0 \
+      select c.data_id, (select count(*) from json_each($2) j join data_tag h on h.tag_id = j.value ->> 0 \
         and h.data_id = c.data_id) as has \
       from (select a.data_id from data_tag a where a.tag_id = $1 limit $4) c) x \
     join data d on d.id = x.data_id join run r on r.id = d.run_id \
@@ -89,38 +89,38 @@ pub(super) const COUNT_INPUTS: &str =
 pub(super) const INPUTS: &str = "select n.mount_id from nomination n where n.data_id = $1 order by n.mount_id limit $2";
 /// Inputs that share tags with the Data `$1` and lack at most `$2`; `$3` links are looked at, `$4` inputs found.
 pub(super) const NEAR_INPUTS: &str = "select m.id from ( \
-      select y.mount_id, count(*) as has from ( \
+      select c.mount_id, count(*) as has from ( \
         select mt.mount_id from data_tag dt join mount_tag mt on mt.tag_id = dt.tag_id \
-        where dt.data_id = $1 limit $3) y group by y.mount_id) x \
+        where dt.data_id = $1 limit $3) c group by c.mount_id) x \
     join mount m on m.id = x.mount_id \
     where m.kind = 'input' and x.has >= m.want_tags - $2 \
       and not exists (select 1 from nomination n where n.mount_id = m.id and n.data_id = $1) \
     order by m.want_tags - x.has, m.id limit $4";
 pub(super) const COUNT_LINKS: &str = "select count(*) from (select 1 from data_tag dt \
     join mount_tag mt on mt.tag_id = dt.tag_id where dt.data_id = $1 limit $2) x";
-/// Inputs that ask for one tag alone, of the key `$1`.
-pub(super) const INPUTS_OF_KEY: &str = "select m.id from (select t.id from tag t where t.key = $1 limit $2) o \
-    join mount_tag mt on mt.tag_id = o.id join mount m on m.id = mt.mount_id \
-    where m.kind = 'input' and m.want_tags = 1 and m.want_data_id is null and m.want_time is null limit $3";
+/// Inputs that ask for one tag alone, of the key `$1`, that no Data has.
+pub(super) const INPUTS_OF_KEY: &str = "select m.id from (select t.id from tag t where t.key = $1 limit $2) c \
+    join mount_tag mt on mt.tag_id = c.id join mount m on m.id = mt.mount_id \
+    where not exists (select 1 from data_tag u where u.tag_id = c.id) and m.kind = 'input' and m.want_tags = 1 and m.want_data_id is null and m.want_time is null limit $3";
 const PLANS: &str = "select p.id, p.active, p.image_repository, p.image_tag from json_each($1) j \
     join plan p on p.id = j.value ->> 0";
 
 /// Plans with an input that asks for no tag besides these and for no Data in particular.
-pub(super) const FED_BY_TAGS: &str = "select distinct i.plan_id from json_each($1) t \
-    join mount i on i.anchor_tag = t.value ->> 0 \
+pub(super) const FED_BY_TAGS: &str = "select distinct i.plan_id from json_each($1) j \
+    join mount i on i.anchor_tag = j.value ->> 0 \
     where i.kind = 'input' and i.want_data_id is null and i.want_time is null \
       and (select count(*) from mount_tag it where it.mount_id = i.id \
-        and it.tag_id in (select a.value ->> 0 from json_each($1) a)) = i.want_tags";
+        and it.tag_id in (select s.value ->> 0 from json_each($1) s)) = i.want_tags";
 /// Plans with an output or a log that has the tag `$1` and all `$3` of the tags `$2`.
 pub(super) const FEEDING_TAGS: &str = "select distinct o.plan_id from mount_tag a join mount o on o.id = a.mount_id \
     where a.tag_id = $1 and o.kind in ('output', 'log') \
-      and (select count(*) from json_each($2) w join mount_tag ot on ot.tag_id = w.value ->> 0 \
+      and (select count(*) from json_each($2) j join mount_tag ot on ot.tag_id = j.value ->> 0 \
         and ot.mount_id = o.id) = $3";
 
 const AROUND: &str = "select r.status, r.updated_at, r.failures, p.resources, p.on_node from run r \
     join plan p on p.id = r.plan_id where r.id = $1";
 pub(super) const BEFORE: &str = "select count(*) from (select 1 from run r where r.status = $1 \
-    and (r.updated_at < $2 or (r.updated_at = $2 and r.id < $3)) limit $4) x";
+    and (r.updated_at, r.id) < ($2, $3) order by r.updated_at, r.id limit $4) x";
 const UNUSABLE: &str = "select m.path, d.id, r.id, r.status from run_input i join mount m on m.id = i.mount_id \
     join data d on d.id = i.data_id join run r on r.id = d.run_id \
     where i.run_id = $1 and d.ready = 0 order by m.ord";

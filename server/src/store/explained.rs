@@ -243,3 +243,38 @@ async fn hot_statements_go_by_indexes_on_both() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn explanations_and_foresights_go_by_indexes_on_both() {
+    use super::{explain, impact};
+    let (any_id, any_time) = (None::<&str>, None::<i64>);
+    let (two, data) = (list(["t1", "t2"]), list(["d1", "d2"]));
+    let statements: [(&str, Vec<Value<'_>>); 17] = [
+        (explain::COUNT_FITTING, args!["m3", 100].to_vec()),
+        (explain::FITTING, args!["m3", 5].to_vec()),
+        (explain::FITTING_BY_TAG, args!["t1", any_id, any_time, &two, 2, 100].to_vec()),
+        (explain::FITTING_BY_ID, args!["d1", "d1", any_time, &two, 2, 100].to_vec()),
+        (explain::FITTING_BY_TIME, args![59_000, any_id, 59_000, "[]", 0, 100].to_vec()),
+        (explain::SHARING, args!["t1", &two, 1, 5000, 50, 2, any_id, any_time].to_vec()),
+        (explain::VALUES, args!["key7", 1000].to_vec()),
+        (explain::RUNS_BY_STATUS, args!["p1", 100_000].to_vec()),
+        (explain::COUNT_INPUTS, args!["d1", 100].to_vec()),
+        (explain::INPUTS, args!["d1", 5].to_vec()),
+        (explain::NEAR_INPUTS, args!["d1", 2, 5000, 50].to_vec()),
+        (explain::COUNT_LINKS, args!["d1", 5000].to_vec()),
+        (explain::INPUTS_OF_KEY, args!["key7", 1000, 50].to_vec()),
+        (explain::FED_BY_TAGS, args![&two].to_vec()),
+        (explain::FEEDING_TAGS, args!["t1", &two, 2].to_vec()),
+        (explain::BEFORE, args!["waiting", 59_000, "r1", 1000].to_vec()),
+        (impact::COUNT_NOMINATIONS, args![&data, 100].to_vec()),
+    ];
+    on_both(async |store| {
+        fill(&store).await;
+        for (sql, args) in &statements {
+            let plan = explain(&store, sql, args).await;
+            let whole = read_whole(&plan);
+            assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
+        }
+    })
+    .await;
+}

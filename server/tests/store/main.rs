@@ -3,6 +3,8 @@
 
 mod contention;
 mod data;
+mod explain;
+mod impact;
 mod loops;
 mod migrations;
 mod plans;
