@@ -112,16 +112,13 @@ fn ready(facts: &Facts<'_>, reason: Option<&str>) -> Cause {
         return Cause::new(code::QUEUED, format!("it is about to be started; {before}"));
     };
     let there = format!("this server offers cpu {} and memory {}", millis(facts.cpu_millis), bytes(facts.memory_bytes));
+    let told = format!("{reason} (it asks for {}; {there})", demand(facts.resources));
     if can_ever_fit(facts) {
-        let asked = format!("it asks for {}", demand(facts.resources));
-        return Cause::new(
-            code::NO_ROOM,
-            format!("there is no room for it now: {reason} ({asked}; {there}); {before}"),
-        )
-        .advice("it starts by itself when others end; to hurry, stop one of them or ask for less in a new Plan");
+        return Cause::new(code::NO_ROOM, format!("there is no room for it now: {told}; {before}"))
+            .advice("it starts by itself when others end; to hurry, stop one of them");
     }
-    Cause::new(code::NEVER_FITS, format!("it cannot start on this server as it is: {reason} ({there})")).advice(format!(
-        "change the resources of Plan {}, or register a Plan that asks for less; then end this Run: knit run stop --fail {}",
+    Cause::new(code::NEVER_FITS, format!("it cannot start on this server as it is: {told}")).advice(format!(
+        "let Plan {} or a new one ask for less; to end this Run: knit run stop --fail {}",
         facts.run.summary.plan.id, facts.run.summary.id
     ))
 }
@@ -139,6 +136,9 @@ fn can_ever_fit(facts: &Facts<'_>) -> bool {
 const LEAST_MEMORY: i128 = 6 << 20;
 
 fn demand(resources: &Resources) -> String {
+    if resources.is_empty() {
+        return "nothing in particular".to_owned();
+    }
     resources.iter().map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>().join(" and ")
 }
 
