@@ -29,7 +29,11 @@ fn words(tags: &[Tag]) -> String {
 }
 
 fn runs(count: Count) -> String {
-    if count == Count::exactly(1) { "1 new Run".to_owned() } else { format!("{count} new Runs") }
+    match count {
+        Count { count: 0, capped: false } => "no new Run".to_owned(),
+        Count { count: 1, capped: false } => "1 new Run".to_owned(),
+        count => format!("{count} new Runs"),
+    }
 }
 
 /// A line that is set in, and no longer than what tells it from others.
@@ -40,7 +44,7 @@ fn line(text: &mut String, kind: &str, id: &str, said: &str) {
         said.truncate(end);
         said.push('\u{2026}');
     }
-    let _ = writeln!(text, "    {kind:<5} {id}  {said}");
+    let _ = writeln!(text, "{}", format!("    {kind:<5} {id}  {said}").trim_end());
 }
 
 fn inputs_text(text: &mut String, inputs: &[InputExplained]) {
@@ -188,8 +192,8 @@ fn new_runs_text(text: &mut String, all: &[NewRuns]) {
 /// What a deed on a Run would come to.
 pub fn run_impact(impact: &RunImpact) -> String {
     let verb = match impact.of {
-        Deed::Rm => "deleting",
-        Deed::Retry => "retrying",
+        Deed::Rm => "Deleting",
+        Deed::Retry => "Retrying",
     };
     let mut text = format!("Nothing was changed. {verb} the Run {}, which is {}:\n", impact.run, impact.status);
     if let Some(refused) = &impact.refused {

@@ -1,7 +1,7 @@
 //! What two Plans differ in, field by field, and which of it makes them two.
 
 use crate::terminal::plain;
-use knit_api::plan::{LogPoint, Mountpoint, OnNode, Plan, PlanSpec};
+use knit_api::plan::{Mountpoint, OnNode, Plan, PlanSpec};
 use knit_api::tag::{self, Tag};
 use knit_api::time::Timestamp;
 use serde::Serialize;
@@ -105,8 +105,8 @@ pub fn compare(before: (String, &PlanSpec), after: (String, &PlanSpec)) -> PlanD
     found.lists("args", true, &before.args, &after.args);
     found.mounts("inputs", &before.inputs, &after.inputs);
     found.mounts("outputs", &before.outputs, &after.outputs);
-    let log = |log: &Option<LogPoint>| log.as_ref().map(|log| texts(&log.tags));
-    found.optional("log", &log(&before.log), &log(&after.log));
+    let log = |spec: &PlanSpec| spec.log.as_ref().map(|log| texts(&log.tags));
+    found.optional("log", log(before).as_ref(), log(after).as_ref());
     found.sets("on_node", true, &labels(&before.on_node), &labels(&after.on_node));
     let amount = |spec: &PlanSpec, kind: &String| spec.resources.get(kind).map(ToString::to_string);
     let kinds: BTreeSet<&String> = before.resources.keys().chain(after.resources.keys()).collect();
@@ -152,8 +152,8 @@ impl Found {
     }
 
     /// Something that may be missing, which is not the same as being empty.
-    fn optional(&mut self, field: &str, before: &Option<Vec<String>>, after: &Option<Vec<String>>) {
-        let present = |list: &Option<Vec<String>>| match list {
+    fn optional(&mut self, field: &str, before: Option<&Vec<String>>, after: Option<&Vec<String>>) {
+        let present = |list: Option<&Vec<String>>| match list {
             None => Vec::new(),
             Some(tags) if tags.is_empty() => vec!["(no tags)".to_owned()],
             Some(tags) => tags.clone(),
@@ -173,7 +173,7 @@ impl Found {
         let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for path in paths {
             let tags = |points: &BTreeMap<String, Vec<Tag>>| points.get(path).map(|tags| texts(tags));
-            self.optional(&format!("{field} {path}"), &tags(&before), &tags(&after));
+            self.optional(&format!("{field} {path}"), tags(&before).as_ref(), tags(&after).as_ref());
         }
     }
 }

@@ -106,7 +106,8 @@ mod tests {
     fn the_last_lines_are_whole_and_few() {
         assert_eq!(last_lines(b""), None);
         assert_eq!(last_lines(b"a\nb\n").unwrap(), "a\nb");
-        let many: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let many: Vec<String> = (0..100).map(|n| format!("line {n}")).collect();
+        let many = many.join("\n");
         let last = last_lines(many.as_bytes()).unwrap();
         assert_eq!((last.lines().count(), last.lines().last()), (TAIL_LINES, Some("line 99")));
         let cut = [&[b'x'; TAIL_BYTES - 2][..], b"\ny"].concat();

@@ -24,20 +24,23 @@ pub fn lack(wanted: &[Tag], has: &[Tag], transient: Option<&str>) -> Lack {
 }
 
 /// Whether a lack of some of `wanted` tags is small enough to be worth telling. Of several tags one at least must be
-/// there; where a single one is asked for, its key must be.
+/// there; where a single one is asked for, one that is much like it.
 pub fn is_near(wanted: usize, lack: &Lack) -> bool {
     let lacking = lack.missing.len() + lack.differing.len();
-    let shares = lacking < wanted || (wanted == 1 && lack.missing.is_empty());
+    let is_alike = |one: &Differing| closest(one) * 2 <= one.wanted.value.chars().count().clamp(2, COMPARED);
+    let shares = lacking < wanted || (wanted == 1 && lack.differing.iter().all(is_alike) && lack.missing.is_empty());
     !lack.is_nothing() && lacking <= MOST_LACKING && shares
 }
 
 /// What to order by: the nearest is the least. First how many things are in the way, then how different they are.
 pub fn distance(lack: &Lack) -> (usize, usize) {
     let things = lack.missing.len() + lack.differing.len() + usize::from(lack.transient.is_some());
-    let nearest = |differing: &Differing| {
-        differing.has.iter().map(|value| edits(&differing.wanted.value, value)).min().unwrap_or(COMPARED)
-    };
-    (things, lack.missing.len() * COMPARED + lack.differing.iter().map(nearest).sum::<usize>())
+    (things, lack.missing.len() * COMPARED + lack.differing.iter().map(closest).sum::<usize>())
+}
+
+/// How different the value that is most like the wanted one is.
+fn closest(differing: &Differing) -> usize {
+    differing.has.iter().map(|value| edits(&differing.wanted.value, value)).min().unwrap_or(COMPARED)
 }
 
 /// The values most similar to `value`, the most similar first, at most `limit`.
@@ -83,6 +86,8 @@ mod tests {
             (&["a:b", "c:d"], &["a:b"], Some("processing"), "lacks c:d; it is still being made", true),
             (&["a:b"], &["a:c"], None, "has a:c, not a:b", true),
             (&["a:b"], &["x:y"], None, "lacks a:b", false),
+            (&["type:dataset"], &["type:datset"], None, "has type:datset, not type:dataset", true),
+            (&["type:params"], &["type:dataset"], None, "has type:dataset, not type:params", false),
             (&["a:b", "c:d"], &["a:c", "c:e"], None, "has a:c, not a:b; has c:e, not c:d", false),
             (&["a:b", "c:d", "e:f"], &["a:b"], None, "lacks c:d and e:f", true),
             (&["a:b", "c:d", "e:f", "g:h"], &["a:b"], None, "lacks c:d and e:f and g:h", false),

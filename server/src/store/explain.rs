@@ -369,7 +369,7 @@ async fn described<'a>(tx: &mut Tx, ids: impl IntoIterator<Item = &'a DataId>) -
 /// An input, registered or not, in the store's terms.
 struct Wanted<'a> {
     point: &'a Mountpoint,
-    wanted: WantedOfInput<'a>,
+    asked: WantedOfInput<'a>,
     /// The ids of its user tags and how many Data have each, the rarest first.
     by_use: Vec<(String, i64)>,
 }
@@ -380,12 +380,12 @@ impl<'a> Wanted<'a> {
             wanted_of_input(&point.tags).ok_or_else(|| super::engine::DbError::other("the Plan was not checked"))?;
         let mut by_use: Vec<(String, i64)> = wanted.tags.uses(tx).await?.into_iter().collect();
         by_use.sort_by_key(|(_, uses)| *uses);
-        Ok(Self { point, wanted, by_use })
+        Ok(Self { point, asked: wanted, by_use })
     }
 
     /// The Data that fit, one more than are counted at most.
     async fn fitting(&self, tx: &mut Tx) -> Db<Vec<DataId>> {
-        let WantedOfInput { id, time, tags } = &self.wanted;
+        let WantedOfInput { id, time, tags } = &self.asked;
         let (all, number, most) = (tags.ids(), tags.len() as i64, MOST_COUNTED as i64 + 1);
         let rows = match (id, self.by_use.first(), time) {
             (Some(start), ..) => tx.rows(FITTING_BY_ID, args![*start, *id, *time, &all, number, most]).await?,
@@ -409,7 +409,7 @@ impl<'a> Wanted<'a> {
                 near.extend(self.sharing_tag(tx, &tags::id(tag), 0).await?.into_iter().take(SHOWN));
             }
         }
-        if let Some(id) = self.wanted.id {
+        if let Some(id) = self.asked.id {
             near.extend(ids::<DataId>(&tx.rows(NAMED, args![id]).await?)?);
         }
         let mut described = described(tx, near.iter().chain(first)).await?;
@@ -419,7 +419,7 @@ impl<'a> Wanted<'a> {
             .filter_map(|id| {
                 let found = described.remove(&id)?;
                 let lack = nearness::lack(&self.point.tags, &found.tags, found.status.transient());
-                let named = self.wanted.id == Some(id.as_str()) && !lack.is_nothing();
+                let named = self.asked.id == Some(id.as_str()) && !lack.is_nothing();
                 let is_near = named || nearness::is_near(self.point.tags.len(), &lack);
                 is_near.then(|| NearData { data: found.tagged(id), lack })
             })
@@ -445,7 +445,7 @@ impl<'a> Wanted<'a> {
     }
 
     async fn sharing_tag(&self, tx: &mut Tx, tag: &str, least: i64) -> Db<Vec<DataId>> {
-        let WantedOfInput { id, time, tags } = &self.wanted;
+        let WantedOfInput { id, time, tags } = &self.asked;
         let number = tags.len() as i64;
         let columns = args![tag, tags.ids(), least, MOST_LOOKED_AT, COMPARED, number, *id, *time];
         ids(&tx.rows(SHARING, columns).await?)

@@ -16,6 +16,24 @@ async fn explained(world: &World, plan: &PlanId) -> Vec<InputExplained> {
     world.store.explain_plan(plan).await.unwrap().unwrap().inputs
 }
 
+/// Numbers that look like chance and are the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn tag(&mut self) -> String {
+        format!("k{}:{}", self.below(4), self.below(3))
+    }
+
+    fn tags(&mut self) -> Vec<String> {
+        (0..=self.below(2)).map(|_| self.tag()).collect()
+    }
+}
+
 /// What a dry run says, which must be what registering then does.
 async fn foreseen_and_done(world: &World, spec: &PlanSpec) -> PlanForeseen {
     let foreseen = world.store.foresee_plan(spec).await.unwrap();
@@ -183,6 +201,29 @@ on_both! {
         let by_id = spec(r#"{"image":"step7:v1","inputs":[{"path":"/in","tags":["a:b","knit#id:x"]}],
             "outputs":[{"path":"/out","tags":["a:b"]}]}"#);
         assert_eq!(foreseen_and_done(&world, &by_id).await.cycle, None, "an input of one Data is fed by nothing");
+    }
+
+    async fn whatever_the_plans_a_dry_run_says_what_registering_then_does(world: World) {
+        let mut chance = Chance(7);
+        for n in 0..4 {
+            let with = [chance.tag(), format!("n:{n}")];
+            world.push(&with.each_ref().map(String::as_str)).await;
+        }
+        let (mut cycles, mut made) = (0, 0);
+        for n in 0..40 {
+            let mut lists = |most: u64| (0..=chance.below(most)).map(|_| chance.tags()).collect::<Vec<_>>();
+            let (inputs, outputs) = (lists(2), lists(1));
+            let points = |lists: Vec<Vec<String>>, side: &str| -> Vec<serde_json::Value> {
+                let point = |(at, tags)| serde_json::json!({"path": format!("/{side}/{at}"), "tags": tags});
+                lists.into_iter().enumerate().map(point).collect()
+            };
+            let (inputs, outputs) = (points(inputs, "in"), points(outputs, "out"));
+            let json = serde_json::json!({"image": format!("step{n}:v1"), "inputs": inputs, "outputs": outputs});
+            let foreseen = foreseen_and_done(&world, &spec(&json.to_string())).await;
+            cycles += usize::from(foreseen.cycle.is_some());
+            made += foreseen.runs.count;
+        }
+        assert!((1..40).contains(&cycles) && made > 0, "{cycles} cycles, {made} Runs: the test would show nothing");
     }
 
     async fn a_run_knows_what_is_before_it_and_around_it(world: World) {

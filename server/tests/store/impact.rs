@@ -51,7 +51,8 @@ async fn tags_foreseen_and_changed(world: &World, data: &knit_api::id::DataId, c
     }
     expected.extend(foreseen.nominated.inputs.iter().map(|input| input.mountpoint.path.clone()));
     let mut found = world.nominated(data).await;
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert_eq!(found, expected);
     let mut total = 0;
     for (plan, count) in runs_by_plan(world).await {

@@ -29,6 +29,13 @@ pub enum Command {
     /// Tell which inputs of Plans a Data fits, and what it lacks for others
     Explain(explain::Explain),
     /// Delete Data, with the Runs that made them
+    ///
+    /// Data go with the Run that made them and with everything else that this Run made. An upload is erased. A Run of a
+    /// Plan is kept as deleted, so that its combination of Data is not run again (to make its outputs anew: knit run
+    /// retry). Data that another Run uses cannot be deleted before that Run.
+    ///
+    /// On a terminal this asks first, and --yes answers. Without a terminal it does what was asked for; but where Data
+    /// would go that were not named, other than the log of the same Run, it does so only with --yes.
     Rm(rm::Rm),
 }
 

@@ -12,12 +12,6 @@ use knit_api::server::capability;
 use std::collections::HashSet;
 
 /// Delete Data, and with each the Run that made it and everything else that Run made.
-///
-/// An upload is erased. A Run of a Plan is kept as deleted, so that its combination of Data is not run again (to make
-/// its outputs anew: knit run retry). Data that another Run uses cannot be deleted before that Run.
-///
-/// On a terminal this asks first, and --yes answers. Without a terminal it does what was asked for; but where Data
-/// would go that were not named, other than the log of the same Run, it does so only with --yes.
 #[derive(Debug, clap::Args)]
 pub struct Rm {
     /// Do not ask
@@ -28,7 +22,7 @@ pub struct Rm {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     impact: bool,
-    /// The Data
+    /// The Data; several may be of one Run
     #[arg(value_name = "DATA_ID", required = true)]
     ids: Vec<DataId>,
     #[command(flatten)]
@@ -116,7 +110,8 @@ impl Rm {
             note(&format!("to be deleted: {}", removal.told()));
         }
         let count: usize = removals.iter().map(|removal| removal.data.len()).sum();
-        ask::confirm(&format!("delete these {count} Data for good?"), false)
+        let these = if count == 1 { "this Data".to_owned() } else { format!("these {count} Data") };
+        ask::confirm(&format!("delete {these} for good?"), false)
     }
 
     async fn foresee(&self, server: &Server) -> Result<ExitCode, Failure> {

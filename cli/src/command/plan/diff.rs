@@ -10,10 +10,6 @@ use knit_api::plan::PlanSpec;
 use std::path::Path;
 
 /// Show what two Plans differ in, or a Plan and a Plan file, field by field.
-///
-/// A name with a slash, or one that ends in .yaml, .yml or .json, is a file; so is one of a file that is there, and - is
-/// stdin. Everything else is the id of a Plan. Image, entrypoint, args, inputs, outputs, log and on_node make two Plans
-/// of them; the rest can be changed on a registered Plan.
 #[derive(Debug, clap::Args)]
 pub struct Diff {
     /// A Plan or a Plan file

@@ -7,9 +7,6 @@ use knit_api::id::PlanId;
 use knit_api::server::capability;
 
 /// Tell why a Plan has the Runs that it has, or none.
-///
-/// For each input: which Data fit, and which come nearest to fitting and what they lack: tags that are missing, tags
-/// with another value, a Run that failed. For the Plan: whether it is active, and its Runs by status.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// The Plan

@@ -26,8 +26,15 @@ pub enum Command {
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
     /// Tell why a Plan has the Runs that it has, or none
+    ///
+    /// For each input: which Data fit, and which come nearest to fitting and what they lack: tags that are missing, tags
+    /// with another value, a Run that failed. For the Plan: whether it is active, and its Runs by status.
     Explain(explain::Explain),
     /// Show what two Plans, or a Plan and a Plan file, differ in
+    ///
+    /// A name with a slash, or one that ends in .yaml, .yml or .json, is a file; so is the name of a file that is there,
+    /// and - is stdin. Everything else is the id of a Plan. Image, entrypoint, args, inputs, outputs, log and on_node
+    /// make two Plans of them; the rest can be changed on a registered Plan.
     Diff(diff::Diff),
 }
 

@@ -31,6 +31,8 @@ pub enum Command {
     /// Wait for the end of a Run, or of all Runs of a Plan
     Wait(wait::Wait),
     /// Tell why a Run stands where it stands, and what to do about it
+    ///
+    /// Why it waits, or what made it fail, each with a code for scripts; and the end of its log, when it has one.
     Why(why::RunWhy),
 }
 
