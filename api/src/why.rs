@@ -125,7 +125,11 @@ pub fn at_a_glance(run: &Run) -> Vec<Cause> {
             causes.push(Cause::new(code::ENDING, because("it is being ended")));
             causes.extend(exit.as_ref().map(|exit| of_exit(run, exit)));
         }
-        RunStatus::Done => causes.push(Cause::new(code::DONE, because(&format!("it ended well at {updated_at}")))),
+        RunStatus::Done => {
+            let how = exit.as_ref().map(|exit| exit.message.as_str()).filter(|message| !message.is_empty());
+            let how = how.map_or_else(String::new, |message| format!(" ({message})"));
+            causes.push(Cause::new(code::DONE, because(&format!("it ended well at {updated_at}{how}"))));
+        }
         RunStatus::Failed => {
             let none = Exit { code: 1, message: "nothing was recorded of its end".to_owned() };
             causes.push(of_exit(run, exit.as_ref().unwrap_or(&none)));
@@ -255,6 +259,7 @@ mod tests {
             (S::Completing, Some((0, "")), None, code::FINISHING, "final"),
             (S::Aborting, Some((253, "aborted by user")), None, code::ENDING, "ended"),
             (S::Done, Some((0, "")), Some("a: a socket is left out"), code::DONE, "socket"),
+            (S::Done, Some((0, "stopped by user")), None, code::DONE, "(stopped by user)"),
             (S::Invalidated, None, None, code::REMOVED, "deleted"),
             (S::Failed, None, None, code::EXIT_CODE, "nothing was recorded"),
             (S::Failed, Some((3, "")), None, code::EXIT_CODE, "exit code 3"),

@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use fake::Server;
 use http_body_util::BodyExt;
+use knit_api::why::{at_a_glance, code};
+use knit_server::engine::local::images::ImageProblem;
 use knit_server::{http, loops};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -214,4 +216,21 @@ async fn a_data_is_removed_with_its_run_and_not_while_it_is_used() {
     assert!(get(&server, "/api/data?tag=type:model").await.as_array().unwrap().is_empty());
     assert_eq!(call(&server, "DELETE", &format!("/api/data/{data}"), None).await.status, 204);
     call(&server, "DELETE", &format!("/api/data/{data}"), None).await.refused(404);
+}
+
+#[test]
+fn the_words_of_the_engine_are_understood() {
+    let image = || "a/b:v1".to_owned();
+    let cause = || "it says so".to_owned();
+    for (problem, code) in [
+        (ImageProblem::NotFound { image: image(), detail: cause() }, code::IMAGE_NOT_FOUND),
+        (ImageProblem::Unreachable { image: image(), cause: cause() }, code::IMAGE_UNREACHABLE),
+        (ImageProblem::Bad { image: image(), cause: cause() }, code::IMAGE_UNUSABLE),
+        (ImageProblem::Storage { image: image(), cause: cause() }, code::NOT_STARTED),
+    ] {
+        let failed = json!({"runId": "r", "status": "failed", "updatedAt": "2024-05-01T10:00:00+00:00",
+            "exit": {"code": 255, "message": problem.to_string()}, "plan": {"planId": "p", "image": "a/b:v1"}});
+        let failed = knit_api::json::from_slice(failed.to_string().as_bytes()).unwrap();
+        assert_eq!(at_a_glance(&failed)[0].code, code, "{problem}");
+    }
 }
