@@ -124,20 +124,25 @@ fn ready(facts: &Facts<'_>, reason: Option<&str>) -> Cause {
 }
 
 fn can_ever_fit(facts: &Facts<'_>) -> bool {
-    let fits = |(name, amount): (&String, &Quantity)| match name.as_str() {
-        "cpu" => amount.millis() <= i128::from(facts.cpu_millis),
-        "memory" => (LEAST_MEMORY..=i128::from(facts.memory_bytes)).contains(&amount.units()),
-        _ => amount.units() <= 0,
-    };
-    facts.on_node.must.is_empty() && facts.resources.iter().all(fits)
+    let asked = |name: &str| facts.resources.get(name);
+    let cpu = asked("cpu").map_or(DEFAULT_CPU, |amount| amount.millis());
+    let memory = asked("memory").map_or(DEFAULT_MEMORY, |amount| amount.units());
+    let only_these = |(name, amount): (&String, &Quantity)| matches!(&**name, "cpu" | "memory") || amount.units() <= 0;
+    facts.on_node.must.is_empty()
+        && facts.resources.iter().all(only_these)
+        && cpu <= i128::from(facts.cpu_millis)
+        && (LEAST_MEMORY..=i128::from(facts.memory_bytes)).contains(&memory)
 }
 
+/// What a Run holds whose Plan does not say: thousandths of a cpu, and bytes.
+const DEFAULT_CPU: i128 = 1000;
+const DEFAULT_MEMORY: i128 = 1 << 30;
 /// Below this no container comes up at all.
 const LEAST_MEMORY: i128 = 6 << 20;
 
 fn demand(resources: &Resources) -> String {
     if resources.is_empty() {
-        return "nothing in particular".to_owned();
+        return "cpu 1 and memory 1Gi, as all do that do not say".to_owned();
     }
     resources.iter().map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>().join(" and ")
 }
@@ -276,6 +281,7 @@ mod tests {
             (&[("example.com/gpu", "1")], None, code::NEVER_FITS),
             (&[("example.com/gpu", "0")], None, code::NO_ROOM),
             (&[], Some("vram=large"), code::NEVER_FITS),
+            (&[], None, code::NO_ROOM),
         ] {
             let resources: Resources =
                 resources.iter().map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap())).collect();
