@@ -15,6 +15,8 @@ pub const SERVER_STATUS: &str = "/server/status";
 pub const DATA: &str = "/data";
 /// `GET` searches, `POST` registers.
 pub const PLANS: &str = "/plans";
+/// `POST` of a Plan tells what registering it would come to; not on an original server.
+pub const PLANS_DRY_RUN: &str = "/plans/dry-run";
 /// `GET` searches.
 pub const RUNS: &str = "/runs";
 /// `GET` streams the events of Runs ([`crate::event`]): of those that fit `plan=`, `knitIdInput=`, `knitIdOutput=`
@@ -83,7 +85,7 @@ pub fn data_verify(id: &DataId) -> String {
     format!("{}/verify", data(id))
 }
 
-/// `GET` downloads, `PUT` changes tags.
+/// `GET` downloads, `PUT` changes tags; `DELETE` removes, which an original server does not know.
 pub fn data(id: &DataId) -> String {
     format!("{DATA}/{}", segment(id.as_str()))
 }
@@ -146,6 +148,32 @@ pub fn run_retry(id: &RunId) -> String {
 /// `GET` answers when the Run is over, with `until=started` when its work has begun; not on an original server.
 pub fn run_wait(id: &RunId) -> String {
     format!("{}/wait", run(id))
+}
+
+/// `GET` tells what is so of the Run, and why; not on an original server.
+pub fn run_why(id: &RunId) -> String {
+    format!("{}/why", run(id))
+}
+
+/// `GET` with `of=rm` or `of=retry` tells what that would come to; not on an original server.
+pub fn run_impact(id: &RunId) -> String {
+    format!("{}/impact", run(id))
+}
+
+/// `GET` tells what fits the Plan's inputs and what nearly does; not on an original server.
+pub fn plan_explain(id: &PlanId) -> String {
+    format!("{}/explain", plan(id))
+}
+
+/// `GET` tells which inputs the Data fits, and which it nearly does; not on an original server.
+pub fn data_explain(id: &DataId) -> String {
+    format!("{}/explain", data(id))
+}
+
+/// `GET` with `of=rm` tells what removing the Data would come to, `POST` of a change of tags what that would; not
+/// on an original server.
+pub fn data_impact(id: &DataId) -> String {
+    format!("{}/impact", data(id))
 }
 
 /// `GET` with `prefix=` and `limit=`, for Plans also with `name=`; not on an original server.

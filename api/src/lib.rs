@@ -3,7 +3,9 @@
 //! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
 //! client with its server; members that Knit adds stand after the original ones. Reading order:
 //! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
-//! then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`json`], and [`profile`].
+//! what is asked about them before or after something happens: [`explain`], [`why`], [`impact`]; then how they
+//! travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`event`], [`json`], and
+//! [`profile`].
 //!
 //! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
 //! images.
@@ -19,8 +21,10 @@ pub mod data;
 pub mod digest;
 pub mod endpoint;
 pub mod event;
+pub mod explain;
 pub mod id;
 pub mod image;
+pub mod impact;
 pub mod json;
 pub mod plan;
 pub mod problem;
@@ -30,6 +34,7 @@ pub mod run;
 pub mod server;
 pub mod tag;
 pub mod time;
+pub mod why;
 
 /// The version of this build: one for the whole workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

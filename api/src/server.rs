@@ -43,6 +43,14 @@ pub mod capability {
     pub const CONTENT: &str = "content";
     /// `GET /runs/events` streams how Runs stand and every change of them, until the client goes away.
     pub const EVENTS: &str = "events";
+    /// `POST /plans/dry-run`, `GET /plans/{id}/explain`, `GET /data/{id}/explain` and `GET /runs/{id}/why` tell why
+    /// there are Runs, or none.
+    pub const EXPLAIN: &str = "explain";
+    /// `GET /runs/{id}/impact?of=rm|retry`, `GET /data/{id}/impact?of=rm` and `POST /data/{id}/impact` tell what a
+    /// change would come to.
+    pub const IMPACT: &str = "impact";
+    /// `DELETE /data/{id}` removes a Data with the Run that made it.
+    pub const REMOVE_DATA: &str = "remove-data";
 }
 
 /// An image registry as users reach it.

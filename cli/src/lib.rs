@@ -7,9 +7,11 @@
 pub mod args;
 pub mod command;
 pub mod contents;
+pub mod explained;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;
+pub mod plan_diff;
 pub mod plan_file;
 pub mod plan_template;
 pub mod profile_store;

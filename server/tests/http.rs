@@ -693,7 +693,18 @@ async fn the_server_says_what_it_is_and_how_it_does() {
     let info = call(&server, "GET", "/api/server").await.json();
     assert_eq!(
         info["capabilities"],
-        json!(["bundle", "push-tags", "wait", "wait-until", "pages", "candidates", "events"])
+        json!([
+            "bundle",
+            "push-tags",
+            "wait",
+            "wait-until",
+            "pages",
+            "candidates",
+            "events",
+            "explain",
+            "impact",
+            "remove-data"
+        ])
     );
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
     pushed(&server, "").await;

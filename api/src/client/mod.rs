@@ -11,6 +11,7 @@ pub mod download;
 pub mod error;
 pub mod events;
 mod events_text;
+pub mod explain;
 mod incoming;
 pub mod listing;
 pub mod plans;

@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// A request whose answer says nothing.
-    async fn order(&self, method: Method, route: &str) -> Result<(), ClientError> {
+    pub(super) async fn order(&self, method: Method, route: &str) -> Result<(), ClientError> {
         let answer = self.send(self.request(method, self.url(route, &[])), Some(super::SILENCE)).await?;
         self.collect(answer).await.map(drop)
     }

@@ -3,6 +3,11 @@
 use super::{Failure, stderr_is_terminal};
 use std::io::IsTerminal as _;
 
+/// Whether there is somebody to ask.
+pub fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && stderr_is_terminal()
+}
+
 /// Asks whether to go on; the default is no. With `yes` nothing is asked.
 ///
 /// # Errors
@@ -11,7 +16,7 @@ pub fn confirm(question: &str, yes: bool) -> Result<bool, Failure> {
     if yes {
         return Ok(true);
     }
-    if !std::io::stdin().is_terminal() || !stderr_is_terminal() {
+    if !can_ask() {
         return Err(Failure::usage(format!("not confirmed: {question}"))
             .why("there is no terminal on which to ask")
             .advice("repeat the command with --yes"));

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use knit_api::bundle::Selection;
 use knit_api::content::Check;
 use knit_api::id::{DataId, PlanId, RunId};
@@ -294,4 +294,20 @@ pub trait Engine: Send + Sync + 'static {
     /// Streams the log in this volume. With `follow` it goes on while the Run's worker lives and ends
     /// with its last byte.
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError>;
+
+    /// The last bytes of the log in this volume, at most `most`. What an engine can do better than by reading all of
+    /// the log, it does.
+    async fn log_tail(&self, run: &RunId, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
+        let mut log = self.log(run, volume, false).await?;
+        let mut tail = Vec::new();
+        while let Some(piece) = log.next().await {
+            let failed = |cause: io::Error| EngineError::Failed {
+                what: format!("reading the log in {volume}"),
+                cause: cause.to_string(),
+            };
+            tail.extend_from_slice(&piece.map_err(failed)?);
+            tail.drain(..tail.len().saturating_sub(most));
+        }
+        Ok(tail)
+    }
 }

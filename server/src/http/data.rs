@@ -4,11 +4,12 @@ use super::answer;
 use super::list;
 use super::query::{Id, Query};
 use super::refused::{Answer, Refused};
+use super::runs;
 use super::transfer::{self, Download};
 use crate::app::App;
 use crate::clock;
 use crate::engine::{Form, Sealed, Volume};
-use crate::store::{DataQuery, Located, Upload};
+use crate::store::{DataQuery, Located, Refusal, Upload};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,7 +19,7 @@ use knit_api::endpoint::{CHECKSUM_MD5, INCLUDE};
 use knit_api::id::DataId;
 use knit_api::tag::{PROCESSING, Tag, TagChange, TagSet};
 
-fn no_such(id: &DataId) -> Refused {
+pub(super) fn no_such(id: &DataId) -> Refused {
     Refused::not_found(format!("there is no Data {id}"))
 }
 
@@ -45,6 +46,16 @@ pub(super) async fn change_tags(State(app): State<App>, Id(id): Id<DataId>, body
     app.wake.project.notify_one();
     app.wake.changed();
     show(&app, &id).await
+}
+
+/// `DELETE /data/{id}`: removes the Run that made it, with everything that it made; answered as the removal of a Run
+/// is.
+pub(super) async fn remove(State(app): State<App>, Id(id): Id<DataId>) -> Answer {
+    match app.store.remove_data(&id, clock::now()).await? {
+        Ok(_) => Ok(runs::removed(&app)),
+        Err((_, Refusal::NotFound)) => Err(no_such(&id)),
+        Err((run, refusal)) => Err(runs::refused(&run, runs::REMOVE, refusal)),
+    }
 }
 
 /// `POST /data`. Whatever can be refused without the bytes is refused before they are read.
@@ -77,7 +88,7 @@ async fn receive(app: &App, volume: &Volume, form: Form, body: Body) -> Answer<S
         Ok(sealed) => match body.verdict().await {
             Ok(()) => Ok(sealed),
             Err(fault) => {
-                remove(app, volume).await;
+                discard(app, volume).await;
                 Err(Refused::bad_request(format!("the Data was not taken: {fault}")))
             }
         },
@@ -90,7 +101,7 @@ async fn receive(app: &App, volume: &Volume, form: Form, body: Body) -> Answer<S
 
 async fn register(app: App, upload: Upload) -> Answer<()> {
     if let Err(error) = app.store.add_upload(&upload, clock::now()).await {
-        remove(&app, &upload.volume).await;
+        discard(&app, &upload.volume).await;
         return Err(error.into());
     }
     fail::fail_point!("push-registered");
@@ -100,7 +111,7 @@ async fn register(app: App, upload: Upload) -> Answer<()> {
 }
 
 /// Removes bytes that got no row. When that fails, housekeeping finds them later.
-async fn remove(app: &App, volume: &Volume) {
+async fn discard(app: &App, volume: &Volume) {
     if let Err(error) = app.engine.remove_volume(volume).await {
         tracing::error!(%volume, %error, "the bytes of a refused push could not be removed yet");
     }

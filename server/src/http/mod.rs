@@ -10,8 +10,10 @@ mod data;
 mod disk;
 mod drain;
 mod events;
+mod explain;
 pub(crate) mod guard;
 mod health;
+mod impact;
 mod list;
 mod plans;
 pub(crate) mod port;
@@ -40,16 +42,20 @@ use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 pub fn service(app: App) -> NormalizePath<Router> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
-        .route("/data/{id}", get(data::download).put(data::change_tags))
+        .route("/data/{id}", get(data::download).put(data::change_tags).delete(data::remove))
+        .route("/data/{id}/explain", get(explain::data))
+        .route("/data/{id}/impact", get(impact::of_removal).post(impact::of_tags))
         .route("/data/{id}/files/{*path}", get(content::file))
         .route("/data/{id}/manifest", get(content::manifest))
         .route("/data/{id}/verify", post(content::verify))
         .route("/plans", get(plans::find).post(plans::register))
+        .route("/plans/dry-run", post(explain::dry_run))
         .route("/plans/{id}", get(plans::show))
         .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))
         .route("/plans/{id}/resources", put(plans::change_resources))
         .route("/plans/{id}/annotations", put(plans::annotate))
         .route("/plans/{id}/serviceaccount", put(plans::set_service_account).delete(plans::unset_service_account))
+        .route("/plans/{id}/explain", get(explain::plan))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
         .route("/runs/events", get(events::events))
@@ -60,6 +66,8 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/wait", get(runs::wait))
         .route("/candidates/{kind}", get(candidates::find))
+        .route("/runs/{id}/why", get(explain::why))
+        .route("/runs/{id}/impact", get(impact::of_deed))
         .route("/server", get(status::info))
         .route("/server/status", get(status::status));
 

@@ -17,7 +17,7 @@ use knit_api::image::ImageQuery;
 use knit_api::plan::{AnnotationChange, PlanSpec, Quiet, ResourceChange, ServiceAccountChange};
 use serde::de::DeserializeOwned;
 
-fn no_such(id: &PlanId) -> Refused {
+pub(super) fn no_such(id: &PlanId) -> Refused {
     Refused::not_found(format!("there is no Plan {id}"))
 }
 
@@ -38,9 +38,7 @@ pub(super) async fn show(State(app): State<App>, Id(id): Id<PlanId>) -> Answer {
 
 /// `POST /plans`.
 pub(super) async fn register(State(app): State<App>, headers: HeaderMap, body: Body) -> Answer {
-    require_json(&headers)?;
-    let spec: PlanSpec = answer::read_json(body).await?;
-    let spec = rules::plan::check(spec).map_err(|faults| wrong(&faults))?;
+    let spec = read(&headers, body).await?;
     match app.store.register_plan(&spec).await? {
         Registered::New(id) => {
             app.wake.project.notify_one();
@@ -51,6 +49,13 @@ pub(super) async fn register(State(app): State<App>, headers: HeaderMap, body: B
         Registered::Cycle(plans) => Err(Refused::conflict(cycle(&plans))
             .advice("Give the outputs or the log a tag that none of these Plans' inputs ask for.")),
     }
+}
+
+/// The Plan in the body, checked and in normal form.
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Answer<PlanSpec> {
+    require_json(headers)?;
+    let spec: PlanSpec = answer::read_json(body).await?;
+    rules::plan::check(spec).map_err(|error| Refused::bad_request(error.to_string()))
 }
 
 fn cycle(plans: &[PlanId]) -> String {

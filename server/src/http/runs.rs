@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
 
-fn no_such(id: &RunId) -> Refused {
+pub(super) fn no_such(id: &RunId) -> Refused {
     Refused::not_found(format!("there is no Run {id}"))
 }
 
@@ -76,8 +76,7 @@ async fn stop(State(app): State<App>, Id(id): Id<RunId>, how: Stop) -> Answer {
 
 /// `PUT /runs/{id}/retry`: 200 with nothing in it, as the original answers.
 pub(super) async fn retry(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
-    let can = "only a Run that is done or failed can be retried";
-    app.store.retry(&id, clock::now()).await?.map_err(|refusal| refused(&id, can, refusal))?;
+    app.store.retry(&id, clock::now()).await?.map_err(|refusal| refused(&id, RETRY, refusal))?;
     app.wake.initialize.notify_one();
     app.wake.collect.notify_one();
     app.wake.changed();
@@ -86,24 +85,39 @@ pub(super) async fn retry(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
 
 /// `DELETE /runs/{id}`: 204 with a content type, as the original answers.
 pub(super) async fn remove(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
-    let can = "only a Run that is done or failed can be removed";
-    app.store.remove_run(&id, clock::now()).await?.map_err(|refusal| refused(&id, can, refusal))?;
-    app.wake.collect.notify_one();
-    app.wake.changed();
-    Ok((StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, answer::JSON)]).into_response())
+    app.store.remove_run(&id, clock::now()).await?.map_err(|refusal| refused(&id, REMOVE, refusal))?;
+    Ok(removed(&app))
 }
 
-fn refused(id: &RunId, can: &str, refusal: Refusal) -> Refused {
+/// The answer after a removal, and the signals.
+pub(super) fn removed(app: &App) -> Response {
+    app.wake.collect.notify_one();
+    app.wake.changed();
+    (StatusCode::NO_CONTENT, [(header::CONTENT_TYPE, answer::JSON)]).into_response()
+}
+
+/// Of which Runs these may be asked.
+pub(super) const RETRY: &str = "only a Run that is done or failed can be retried";
+pub(super) const REMOVE: &str = "only a Run that is done or failed can be removed";
+
+pub(super) fn refused(id: &RunId, can: &str, refusal: Refusal) -> Refused {
+    let words = words(id, can, &refusal);
     match refusal {
-        Refusal::NotFound => no_such(id),
-        Refusal::Status(status) => Refused::conflict(format!("Run {id} is {status}: {can}")),
-        Refusal::BuiltIn => {
-            Refused::conflict(format!("Run {id} belongs to a built-in Plan: it holds an upload and cannot be retried"))
-        }
+        Refusal::NotFound => Refused::not_found(words),
+        Refusal::Status(_) | Refusal::BuiltIn => Refused::conflict(words),
+        Refusal::HasDownstreams(_) => Refused::conflict(words).advice("Remove those Runs first."),
+    }
+}
+
+/// Why something is refused that is asked of a Run.
+pub(super) fn words(id: &RunId, can: &str, refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NotFound => format!("there is no Run {id}"),
+        Refusal::Status(status) => format!("Run {id} is {status}: {can}"),
+        Refusal::BuiltIn => format!("Run {id} belongs to a built-in Plan: it holds an upload and cannot be retried"),
         Refusal::HasDownstreams(runs) => {
             let names: Vec<&str> = runs.iter().map(RunId::as_str).collect();
-            Refused::conflict(format!("the outputs of Run {id} are used by other Runs: {}", names.join(", ")))
-                .advice("Remove those Runs first.")
+            format!("the outputs of Run {id} are used by other Runs: {}", names.join(", "))
         }
     }
 }

@@ -32,6 +32,9 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
             capability::PAGES,
             capability::CANDIDATES,
             capability::EVENTS,
+            capability::EXPLAIN,
+            capability::IMPACT,
+            capability::REMOVE_DATA,
         ]
         .map(str::to_owned)
         .to_vec(),

@@ -134,7 +134,8 @@ const END: &str = "select coalesce(max(made_at), 0) + 1 from data";
 /// A text behind all ids, whatever the order of texts.
 const BEHIND: &str = "select max(id) || 'z' from data";
 
-const TAGS: &str = "select dt.data_id, t.key, t.value from json_each($1) j \
+pub(super) const RUN_OF: &str = "select run_id from data where id = $1";
+pub(super) const TAGS: &str = "select dt.data_id, t.key, t.value from json_each($1) j \
     join data_tag dt on dt.data_id = j.value ->> 0 join tag t on t.id = dt.tag_id";
 pub(super) const DOWNSTREAMS: &str = "select i.data_id, i.mount_id, \
       r.id, r.status, r.updated_at, r.exit_code, r.exit_message, \
@@ -261,26 +262,12 @@ impl Store {
     }
 
     async fn try_change_tags(&self, id: &DataId, change: &TagChange) -> Db<bool> {
-        let add: TagRows = change.add.iter().map(|tag| &tag.0).collect();
-        let remove: TagRows = change.remove.iter().map(|tag| &tag.0).collect();
         let mut tx = self.db.begin().await?;
-        add.intern(&mut tx).await?;
-        tx.gate(Gate::Data).await?;
-        if tx.exec(LOCK, args![id.as_str()]).await? == 0 {
-            return Ok(false);
+        let found = change_tags_in(&mut tx, id, change).await?;
+        if found {
+            tx.commit().await?;
         }
-        if !remove.is_empty() {
-            tx.exec(tags::DETACH, args![id.as_str(), remove.ids()]).await?;
-        }
-        if !change.remove_key.is_empty() {
-            tx.exec(tags::DETACH_KEYS, args![id.as_str(), list(&change.remove_key)]).await?;
-        }
-        if !add.is_empty() {
-            tx.exec(tags::ATTACH, args![id.as_str(), add.ids()]).await?;
-        }
-        refresh_data(&mut tx, id).await?;
-        tx.commit().await?;
-        Ok(true)
+        Ok(found)
     }
 
     /// Where a Data is.
@@ -293,6 +280,29 @@ impl Store {
         let volume = Volume::from_stored(row.text(0)?);
         Ok(Some(Located { volume, status: row.parsed(1)?, digest: row.opt_text(2)? }))
     }
+}
+
+/// A change of tags with all that follows from it, from the first statement of its transaction on; false when
+/// there is no such Data.
+pub(super) async fn change_tags_in(tx: &mut Tx, id: &DataId, change: &TagChange) -> Db<bool> {
+    let add: TagRows = change.add.iter().map(|tag| &tag.0).collect();
+    let remove: TagRows = change.remove.iter().map(|tag| &tag.0).collect();
+    add.intern(tx).await?;
+    tx.gate(Gate::Data).await?;
+    if tx.exec(LOCK, args![id.as_str()]).await? == 0 {
+        return Ok(false);
+    }
+    if !remove.is_empty() {
+        tx.exec(tags::DETACH, args![id.as_str(), remove.ids()]).await?;
+    }
+    if !change.remove_key.is_empty() {
+        tx.exec(tags::DETACH_KEYS, args![id.as_str(), list(&change.remove_key)]).await?;
+    }
+    if !add.is_empty() {
+        tx.exec(tags::ATTACH, args![id.as_str(), add.ids()]).await?;
+    }
+    refresh_data(tx, id).await?;
+    Ok(true)
 }
 
 /// Sizes are counted in memory as u64 and stored as i64; none comes near the end of either.

@@ -153,8 +153,12 @@ const FILL: &[&str] = &[
 ];
 
 async fn fill(store: &Store) {
+    fill_with(store, FILL).await;
+}
+
+async fn fill_with(store: &Store, statements: &[&str]) {
     let mut tx = store.db.begin().await.unwrap();
-    for sql in FILL {
+    for sql in statements {
         let numbers = sql.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("0", |(count, _)| count);
         let series = tx.choose(
             format!(
@@ -343,6 +347,100 @@ async fn looks_at_watched_runs_go_by_indexes_on_both() {
             let whole = read_whole(&plan);
             assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn explanations_and_foresights_go_by_indexes_on_both() {
+    use super::{explain, impact};
+    let (any_id, any_time) = (None::<&str>, None::<i64>);
+    let (two, data) = (list(["t1", "t2"]), list(["d1", "d2"]));
+    let statements: [(&str, Vec<Value<'_>>); 17] = [
+        (explain::COUNT_FITTING, args!["m3", 100].to_vec()),
+        (explain::FITTING, args!["m3", 5].to_vec()),
+        (explain::FITTING_BY_TAG, args!["t1", any_id, any_time, &two, 2, 100].to_vec()),
+        (explain::FITTING_BY_ID, args!["d1", "d1", any_time, &two, 2, 100].to_vec()),
+        (explain::FITTING_BY_TIME, args![59_000, any_id, 59_000, "[]", 0, 100].to_vec()),
+        (explain::SHARING, args!["t1", &two, 1, 5000, 50, 2, any_id, any_time].to_vec()),
+        (explain::VALUES, args!["key7", 1000].to_vec()),
+        (explain::RUNS_BY_STATUS, args!["p1", 100_000].to_vec()),
+        (explain::COUNT_INPUTS, args!["d1", 100].to_vec()),
+        (explain::INPUTS, args!["d1", 5].to_vec()),
+        (explain::NEAR_INPUTS, args!["d1", 2, 5000, 50].to_vec()),
+        (explain::COUNT_LINKS, args!["d1", 5000].to_vec()),
+        (explain::INPUTS_OF_KEY, args!["key7", 1000, 50].to_vec()),
+        (explain::FED_BY_TAGS, args![&two].to_vec()),
+        (explain::FEEDING_TAGS, args!["t1", &two, 2].to_vec()),
+        (explain::BEFORE, args!["waiting", 59_000, "r1", 1000].to_vec()),
+        (impact::COUNT_NOMINATIONS, args![&data, 100].to_vec()),
+    ];
+    on_both(async |store| {
+        fill(&store).await;
+        for (sql, args) in &statements {
+            let plan = explain(&store, sql, args).await;
+            let whole = read_whole(&plan);
+            assert!(whole.is_empty(), "{whole:?} in\n{sql}\n{plan}");
+        }
+    })
+    .await;
+}
+
+/// 20 000 Data that share a tag, and 1000 Plans with an input that asks for it and for one that nobody has; the
+/// first Plan has an input, too, that all Data fit.
+const MANY: &[&str] = &[
+    "insert into plan (id, digest, active, image_repository, image_tag) \
+     select 'p' || n, 'p' || n, 1, 'image' || n, 'v1' from {1000}",
+    "insert into run (id, plan_id, status, updated_at, due_at) \
+     select 'r' || n, '00000000-0000-4000-8000-000000000001', 'done', n, n from {20000}",
+    "insert into data (id, run_id, mount_id, volume, ready, made_at) \
+     select 'd' || n, 'r' || n, '00000000-0000-4000-8000-000000000011', 'v' || n, 1, n from {20000}",
+    "insert into data_tag (tag_id, data_id) \
+     select t.id, 'd' || c.n from {20000} join tag t on t.key = 'common'",
+    "insert into data_tag (tag_id, data_id) \
+     select t.id, 'd' || c.n from {20000} join tag t on t.key = 'kind' and t.value = cast(c.n % 1000 as text)",
+    "insert into mount (id, plan_id, kind, ord, path, want_tags, anchor_tag) \
+     select 'm' || n, 'p' || n, 'input', 0, '/in', 2, t.id \
+     from {1000} join tag t on t.key = 'nobody' and t.value = cast(c.n as text)",
+    "insert into mount_tag (mount_id, tag_id) \
+     select 'm' || n, t.id from {1000} join tag t on t.key = 'nobody' and t.value = cast(c.n as text)",
+    "insert into mount_tag (mount_id, tag_id) select 'm' || n, t.id from {1000} join tag t on t.key = 'common'",
+    "insert into mount (id, plan_id, kind, ord, path, want_tags, anchor_tag) \
+     select 'all' || n, 'p0', 'input', 1, '/all', 1, t.id from {1} join tag t on t.key = 'common'",
+    "insert into mount_tag (mount_id, tag_id) select 'all' || n, t.id from {1} join tag t on t.key = 'common'",
+    "insert into nomination (mount_id, data_id) select 'all0', 'd' || n from {20000}",
+    "analyze",
+];
+
+#[tokio::test]
+async fn explanations_stay_bounded_with_very_many_data_and_plans_that_share_a_tag() {
+    on_both(async |store| {
+        let mut all = vec![Tag::new("common", "x")];
+        all.extend((0..1000).map(|n| Tag::new("kind", n.to_string())));
+        all.extend((0..1000).map(|n| Tag::new("nobody", n.to_string())));
+        let mut tx = store.db.begin().await.unwrap();
+        all.iter().collect::<tags::TagRows>().intern(&mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        fill_with(&store, MANY).await;
+
+        let watch = crate::clock::Stopwatch::start();
+        let plan = store.explain_plan(&"p0".into()).await.unwrap().unwrap();
+        let [none, all] = &plan.inputs[..] else { panic!("{plan:?}") };
+        assert_eq!((none.fitting.count, none.nearest.len(), none.nearest_capped), (0, 5, true));
+        assert_eq!((all.fitting.count, all.fitting.capped, all.data.len()), (10_000, true, 5));
+        assert_eq!(none.nearest[0].lack.to_string(), "lacks nobody:0");
+        let data = store.explain_data(&"d0".into()).await.unwrap().unwrap();
+        assert_eq!((data.fitting.count, data.nearest.len(), data.nearest_capped), (1, 5, false));
+        let json =
+            br#"{"image":"new:v1","inputs":[{"path":"/1","tags":["common:x"]},{"path":"/2","tags":["kind:7"]}]}"#;
+        let spec = crate::rules::plan::check(knit_api::json::from_slice(json).unwrap()).unwrap();
+        let foreseen = store.foresee_plan(&spec).await.unwrap();
+        assert_eq!((foreseen.runs.count, foreseen.runs.capped), (10_000 * 20, true));
+        let change = TagChange { add: vec![UserTag(Tag::new("nobody", "3"))], ..TagChange::default() };
+        let impact = store.tag_impact(&"d0".into(), &change).await.unwrap().unwrap();
+        assert_eq!(impact.runs.iter().map(|new| new.runs.count).sum::<u64>(), 1);
+        // Far more than it takes; what is not bounded takes minutes.
+        assert!(watch.elapsed().as_secs() < 20, "{:?}", watch.elapsed());
     })
     .await;
 }

@@ -12,7 +12,9 @@ mod candidates;
 mod claims;
 mod data;
 mod engine;
+mod explain;
 mod garbage;
+mod impact;
 mod migrations;
 mod nominations;
 mod pages;
@@ -29,6 +31,7 @@ mod explained;
 mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
+pub use explain::Circumstances;
 pub use pages::{Page, Place, Window};
 pub use watching::{Look, RunState, Selection, Watched};
 

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) const UPLOADED_ID: &str = "00000000-0000-4000-8000-000000000001";
 pub(super) const UPLOADED_MOUNT: &str = "00000000-0000-4000-8000-000000000011";
 
-const BY_DIGEST: &str = "select id from plan where digest = $1";
+pub(super) const BY_DIGEST: &str = "select id from plan where digest = $1";
 const INSERT: &str = "insert into plan (id, digest, active, image_repository, image_tag, entrypoint, args, on_node, \
       resources, service_account, annotations) \
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
@@ -34,7 +34,7 @@ const SET_WANTED: &str = "update mount set anchor_tag = $2, want_data_id = $3, w
 const INSERT_MOUNT_TAGS: &str = "insert into mount_tag (mount_id, tag_id) \
     select j.value ->> 0, j.value ->> 1 from json_each($1) j where true";
 /// Which of these Plans feed which Plans.
-const FED: &str = "select distinct o.plan_id, i.plan_id from json_each($1) j \
+pub(super) const FED: &str = "select distinct o.plan_id, i.plan_id from json_each($1) j \
     join mount o on o.plan_id = j.value ->> 0 join feeding f on f.output_id = o.id \
     join mount i on i.id = f.input_id order by 1, 2";
 
@@ -174,6 +174,11 @@ pub(super) struct Mounts(HashMap<String, Mount>);
 impl Mounts {
     pub(super) fn get(&self, id: &str) -> Db<&Mount> {
         self.0.get(id).ok_or_else(|| DbError::other(format!("mountpoint {id} is missing")))
+    }
+
+    /// The Plans that they belong to; one may come several times.
+    pub(super) fn plans(&self) -> impl Iterator<Item = &PlanId> {
+        self.0.values().map(|mount| &mount.plan)
     }
 
     pub(super) fn point(&self, id: &str) -> Db<Mountpoint> {
@@ -474,15 +479,15 @@ impl Search for Wanted<'_> {
 }
 
 /// The tags of an input, system tags apart.
-struct WantedOfInput<'a> {
-    id: Option<&'a str>,
+pub(super) struct WantedOfInput<'a> {
+    pub(super) id: Option<&'a str>,
     /// In milliseconds.
-    time: Option<i64>,
-    tags: TagRows<'a>,
+    pub(super) time: Option<i64>,
+    pub(super) tags: TagRows<'a>,
 }
 
 /// None when no input can have these tags.
-fn wanted_of_input<'a>(tags: impl IntoIterator<Item = &'a Tag> + Copy) -> Option<WantedOfInput<'a>> {
+pub(super) fn wanted_of_input<'a>(tags: impl IntoIterator<Item = &'a Tag> + Copy) -> Option<WantedOfInput<'a>> {
     let (mut id, mut time) = (None, None);
     for tag in tags.into_iter().filter(|tag| tag.is_system()) {
         match tag.key.as_str() {

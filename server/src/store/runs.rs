@@ -143,6 +143,7 @@ const INVALIDATE: &str = "update run set status = 'invalidated', updated_at = $2
 const ERASE: &str = "delete from run where id = $1";
 
 const LOCK_OUTPUTS: &str = "update data set rev = rev + 1 where run_id = $1 returning id, volume";
+pub(super) const NOMINATING: &str = "select n.mount_id from nomination n where n.data_id = $1";
 const NOMINATING_PLANS: &str = "select distinct m.plan_id from json_each($1) j \
     join nomination n on n.data_id = j.value ->> 0 join mount m on m.id = n.mount_id order by 1";
 const LOCK_PLAN: &str = "update plan set projected_at = projected_at where id = $1";
@@ -373,20 +374,31 @@ impl Store {
     async fn try_remove_run(&self, id: &RunId, now: Timestamp) -> Db<Result<(), Refusal>> {
         let mut tx = self.db.begin().await?;
         tx.gate(Gate::Data).await?;
-        let run = match Locked::ended(&mut tx, id).await? {
-            Ok(run) => run,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if let Err(refusal) = drop_outputs(&mut tx, id, now).await? {
+        if let Err(refusal) = remove(&mut tx, id, now).await? {
             return Ok(Err(refusal));
-        }
-        if run.has_inputs {
-            tx.exec(INVALIDATE, args![id.as_str(), now.micros()]).await?;
-        } else {
-            tx.exec(ERASE, args![id.as_str()]).await?;
         }
         tx.commit().await?;
         Ok(Ok(()))
+    }
+
+    /// Removes a Data with the Run that made it, as [`Self::remove_run`] does; the Run.
+    pub async fn remove_data(&self, id: &DataId, now: Timestamp) -> Result<Result<RunId, (RunId, Refusal)>> {
+        whole!("removing a Data", self.try_remove_data(id, now))
+    }
+
+    async fn try_remove_data(&self, id: &DataId, now: Timestamp) -> Db<Result<RunId, (RunId, Refusal)>> {
+        let mut tx = self.db.begin().await?;
+        tx.gate(Gate::Data).await?;
+        // Which Run made a Data never changes.
+        let Some(row) = tx.row(super::data::RUN_OF, args![id.as_str()]).await? else {
+            return Ok(Err((RunId::default(), Refusal::NotFound)));
+        };
+        let run: RunId = row.text(0)?.into();
+        if let Err(refusal) = remove(&mut tx, &run, now).await? {
+            return Ok(Err((run, refusal)));
+        }
+        tx.commit().await?;
+        Ok(Ok(run))
     }
 
     /// Where a Run's log is; none for an unknown Run.
@@ -504,10 +516,52 @@ impl Locked {
     /// One that is over and can be taken back.
     async fn ended(tx: &mut Tx, id: &RunId) -> Db<Result<Self, Refusal>> {
         Ok(match Self::take(tx, id).await? {
-            None | Some(Self { status: RunStatus::Invalidated, .. }) => Err(Refusal::NotFound),
-            Some(run) if run.status.is_over() => Ok(run),
-            Some(run) => Err(Refusal::Status(run.status)),
+            None => Err(Refusal::NotFound),
+            Some(run) => ended(run.status).map(|()| run),
         })
+    }
+}
+
+/// Refuses what can only be done with a Run that is over and was not deleted.
+pub(super) fn ended(status: RunStatus) -> Result<(), Refusal> {
+    match status {
+        RunStatus::Invalidated => Err(Refusal::NotFound),
+        _ if status.is_over() => Ok(()),
+        _ => Err(Refusal::Status(status)),
+    }
+}
+
+/// Removes an ended Run and its outputs.
+async fn remove(tx: &mut Tx, id: &RunId, now: Timestamp) -> Db<Result<(), Refusal>> {
+    let run = match Locked::ended(tx, id).await? {
+        Ok(run) => run,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Err(refusal) = drop_outputs(tx, id, now).await? {
+        return Ok(Err(refusal));
+    }
+    if run.has_inputs {
+        tx.exec(INVALIDATE, args![id.as_str(), now.micros()]).await?;
+    } else {
+        tx.exec(ERASE, args![id.as_str()]).await?;
+    }
+    Ok(Ok(()))
+}
+
+/// The Runs that use these Data: first those that are in the way of removing them, then the deleted ones.
+pub(super) async fn users(tx: &mut Tx, data: &str) -> Db<(Vec<String>, Vec<String>)> {
+    let (mut live, mut invalidated) = (Vec::new(), Vec::new());
+    for row in tx.rows(USERS, args![data]).await? {
+        let users = if row.parsed::<RunStatus>(1)? == RunStatus::Invalidated { &mut invalidated } else { &mut live };
+        users.push(row.text(0)?);
+    }
+    Ok((live, invalidated))
+}
+
+impl Refusal {
+    /// These Runs are in the way.
+    pub(super) fn downstreams(live: Vec<String>) -> Self {
+        Self::HasDownstreams(live.into_iter().take(NAMED).map(RunId::from).collect())
     }
 }
 
@@ -524,13 +578,9 @@ async fn drop_outputs(tx: &mut Tx, run: &RunId, now: Timestamp) -> Db<Result<(),
     for plan in tx.rows(NOMINATING_PLANS, args![&ids]).await? {
         tx.exec(LOCK_PLAN, args![plan.text(0)?]).await?;
     }
-    let (mut live, mut invalidated) = (Vec::new(), Vec::new());
-    for row in tx.rows(USERS, args![&ids]).await? {
-        let users = if row.parsed::<RunStatus>(1)? == RunStatus::Invalidated { &mut invalidated } else { &mut live };
-        users.push(row.text(0)?);
-    }
+    let (live, invalidated) = users(tx, &ids).await?;
     if !live.is_empty() {
-        return Ok(Err(Refusal::HasDownstreams(live.into_iter().take(NAMED).map(RunId::from).collect())));
+        return Ok(Err(Refusal::downstreams(live)));
     }
     let invalidated = list(&invalidated);
     for (sql, rows) in [

@@ -4,6 +4,8 @@
 mod candidates;
 mod contention;
 mod data;
+mod explain;
+mod impact;
 mod loops;
 mod migrations;
 mod pages;

@@ -3,11 +3,13 @@
 pub mod cat;
 pub mod diff;
 pub mod du;
+pub mod explain;
 pub mod find;
 pub mod lineage;
 pub mod ls;
 pub mod pull;
 pub mod push;
+pub mod rm;
 pub mod tag;
 pub mod verify;
 
@@ -44,6 +46,17 @@ pub enum Command {
     Verify(verify::Verify),
     /// Draw what a Data was made from, and what was made from it
     Lineage(lineage::Lineage),
+    /// Tell which inputs of Plans a Data fits, and what it lacks for others
+    Explain(explain::Explain),
+    /// Delete Data, with the Runs that made them
+    ///
+    /// Data go with the Run that made them and with everything else that this Run made. An upload is erased. A Run of a
+    /// Plan is kept as deleted, so that its combination of Data is not run again (to make its outputs anew: knit run
+    /// retry). Data that another Run uses cannot be deleted before that Run.
+    ///
+    /// On a terminal this asks first, and --yes answers. Without a terminal it does what was asked for; but where Data
+    /// would go that were not named, other than the log of the same Run, it does so only with --yes.
+    Rm(rm::Rm),
 }
 
 impl Command {
@@ -60,6 +73,8 @@ impl Command {
             Self::Diff(command) => command.run(project).await,
             Self::Verify(command) => command.run(project).await,
             Self::Lineage(command) => command.run(project).await,
+            Self::Explain(command) => command.run(project).await,
+            Self::Rm(command) => command.run(project).await,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! `knit data tag`.
 
-use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, TableOutput};
+use crate::args;
+use crate::explained::{self, show};
+use crate::project::{Project, Server};
+use crate::terminal::{ExitCode, Failure, Format, TableOutput};
 use knit_api::id::DataId;
+use knit_api::server::capability;
 use knit_api::tag::{Tag, TagChange, UserTag};
 
 /// Add and remove tags of a Data: first removals, then additions.
@@ -27,6 +30,11 @@ pub struct Change {
     /// Remove all tags with this key
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     remove_key: Vec<String>,
+    /// Only tell what the change would come to: the inputs of Plans that the Data would begin or cease to fit, and the
+    /// Runs that would be made
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    impact: bool,
     /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
@@ -42,6 +50,9 @@ impl Change {
         change.check().map_err(|e| Failure::usage(format!("cannot change the tags of {}", self.id)).why(e))?;
         let look = self.output.of(&super::columns())?;
         let server = project.server()?;
+        if self.impact {
+            return foresee(&server, &self.id, &change, Some(look.format())).await;
+        }
         let data = server
             .by_id(&self.id, async |id| server.client.change_tags(id, &change).await)
             .await
@@ -49,4 +60,17 @@ impl Change {
         super::print(&data, look)?;
         Ok(ExitCode::Ok)
     }
+}
+
+async fn foresee(
+    server: &Server,
+    id: &DataId,
+    change: &TagChange,
+    format: Option<Format>,
+) -> Result<ExitCode, Failure> {
+    server.requires(capability::IMPACT, "tell beforehand what a change would come to").await?;
+    let asked = server.by_id(id, async |id| server.client.tag_impact(id, change).await).await;
+    let impact = asked.map_err(|e| server.failed(format!("cannot tell what would become of the Data {id}"), &e))?;
+    show(&impact, || explained::tag_impact(&impact), &[impact.data.to_string()], format)?;
+    Ok(ExitCode::Ok)
 }

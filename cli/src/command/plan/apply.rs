@@ -42,6 +42,10 @@ pub struct Apply {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     if_absent: bool,
+    /// Change nothing: tell which Runs would be made, which Data would fit, and whether an equal Plan is there
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
+    dry_run: bool,
     #[command(flatten)]
     wait: WaitFlags,
     #[command(flatten)]
@@ -58,6 +62,9 @@ impl Apply {
             yaml::read_text(&self.file, true).map_err(|why| Failure::new(format!("cannot read {name}")).why(why))?;
         let spec = plan_file::parse(&text).map_err(|e| Failure::usage(format!("{name} is not a Plan")).why(e))?;
         let server = project.server()?;
+        if self.dry_run {
+            return super::foresee::foresee(&server, &name, &spec, self.if_absent, Some(look.format())).await;
+        }
         self.wait.check(&server).await?;
         let error = match server.client.register_plan(&spec).await {
             Ok(plan) => {

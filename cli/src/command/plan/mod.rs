@@ -3,7 +3,10 @@
 pub mod active;
 pub mod annotate;
 pub mod apply;
+pub mod diff;
+pub mod explain;
 pub mod find;
+mod foresee;
 pub mod resource;
 pub mod service_account;
 pub mod show;
@@ -55,6 +58,17 @@ pub enum Command {
     /// does nothing.
     #[command(name = "serviceaccount")]
     ServiceAccount(service_account::ServiceAccount),
+    /// Tell why a Plan has the Runs that it has, or none
+    ///
+    /// For each input: which Data fit, and which come nearest to fitting and what they lack: tags that are missing, tags
+    /// with another value, a Run that failed. For the Plan: whether it is active, and its Runs by status.
+    Explain(explain::Explain),
+    /// Show what two Plans, or a Plan and a Plan file, differ in
+    ///
+    /// A name with a slash, or one that ends in .yaml, .yml or .json, is a file; so is the name of a file that is there,
+    /// and - is stdin. Everything else is the id of a Plan. Image, entrypoint, args, inputs, outputs, log and on_node
+    /// make two Plans of them; the rest can be changed on a registered Plan.
+    Diff(diff::Diff),
 }
 
 impl Command {
@@ -69,6 +83,8 @@ impl Command {
             Self::Resource(command) => command.run(project).await,
             Self::Annotate(command) => command.run(project).await,
             Self::ServiceAccount(command) => command.run(project).await,
+            Self::Explain(command) => command.run(project).await,
+            Self::Diff(command) => command.run(project).await,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `knit run`.
 
 pub mod find;
+pub mod impact;
 pub mod retry;
 pub mod rm;
 pub mod show;
 pub mod stop;
 pub mod top;
 pub mod wait;
+pub mod why;
 
 use crate::project::Project;
 use crate::terminal::{Cell, ExitCode, Failure, Look, Show, Table, Tone};
@@ -34,6 +36,10 @@ pub enum Command {
     Wait(wait::Wait),
     /// List what runs now, and the resources it asks for
     Top(top::Top),
+    /// Tell why a Run stands where it stands, and what to do about it
+    ///
+    /// Why it waits, or what made it fail, each with a code for scripts; and the end of its log, when it has one.
+    Why(why::RunWhy),
 }
 
 impl Command {
@@ -47,6 +53,7 @@ impl Command {
             Self::Rm(command) => command.run(project).await,
             Self::Wait(command) => command.run(project).await,
             Self::Top(command) => command.run(project).await,
+            Self::Why(command) => command.run(project).await,
         }
     }
 }

@@ -4,10 +4,10 @@ use super::changes::{Changes, Watched};
 use crate::engine::{ByteStream, EngineError, Observation, Volume};
 use bytes::BytesMut;
 use futures_util::{StreamExt as _, stream};
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 use tokio::fs::{File, OpenOptions};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
 
 /// Name of the log in its volume.
@@ -37,6 +37,24 @@ pub(super) async fn stream(
     }
     let reader = Reader { folder: folder.to_owned(), file, changes, worker };
     Ok(stream::try_unfold(reader, Reader::next).boxed())
+}
+
+/// The last bytes of the log in this folder, which is `volume`.
+pub(super) async fn tail(folder: &Path, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
+    let read = async {
+        let Some(mut file) = open(folder).await? else { return Ok(None) };
+        let length = file.metadata().await?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(most as u64))).await?;
+        let mut end = Vec::with_capacity(most);
+        // A log that grows meanwhile is not followed.
+        file.take(most as u64).read_to_end(&mut end).await?;
+        Ok(Some(end))
+    };
+    let failed = |cause: io::Error| EngineError::Failed {
+        what: format!("reading the end of the log in {volume}"),
+        cause: cause.to_string(),
+    };
+    read.await.map_err(failed)?.ok_or_else(|| EngineError::NotFound(format!("the log in {volume}")))
 }
 
 async fn open(folder: &Path) -> io::Result<Option<File>> {
@@ -87,5 +105,25 @@ impl Reader {
                 _ => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_read_without_the_rest_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::from_stored("v");
+        let missing = tail(folder.path(), &volume, 4).await;
+        assert!(matches!(missing, Err(EngineError::NotFound(_))), "{missing:?}");
+        std::fs::write(folder.path().join(FILE), "0123456789").unwrap();
+        assert_eq!(tail(folder.path(), &volume, 4).await.unwrap(), b"6789");
+        assert_eq!(tail(folder.path(), &volume, 40).await.unwrap(), b"0123456789");
+        assert_eq!(tail(folder.path(), &volume, 0).await.unwrap(), b"");
+        std::fs::remove_file(folder.path().join(FILE)).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join(FILE)).unwrap();
+        assert!(tail(folder.path(), &volume, 4).await.is_err(), "no link is followed");
     }
 }

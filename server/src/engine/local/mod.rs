@@ -325,4 +325,8 @@ impl Engine for LocalEngine {
         let folder = self.shared.volumes.path(volume);
         log::stream(&self.shared.changes, &folder, volume, worker.map(|worker| worker.watch())).await
     }
+
+    async fn log_tail(&self, _: &RunId, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
+        log::tail(&self.shared.volumes.path(volume), volume, most).await
+    }
 }

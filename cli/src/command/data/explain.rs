@@ -1,0 +1,29 @@
+//! `knit data explain`.
+
+use crate::explained::{self, show};
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output};
+use knit_api::id::DataId;
+use knit_api::server::capability;
+
+/// Tell which inputs of Plans a Data fits, which it comes nearest to fitting, and what it lacks for them.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The Data
+    #[arg(value_name = "DATA_ID")]
+    id: DataId,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Explain {
+    /// Asks, and prints the answer.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        server.requires(capability::EXPLAIN, "explain a Data").await?;
+        let asked = server.by_id(&self.id, async |id| server.client.explain_data(id).await).await;
+        let data = asked.map_err(|e| server.failed(format!("cannot explain the Data {}", self.id), &e))?;
+        show(&data, || explained::data(&data), &[data.data.id.to_string()], self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}
