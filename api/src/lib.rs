@@ -2,7 +2,7 @@
 //!
 //! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
 //! client with its server; members that Knit adds stand after the original ones. Reading order:
-//! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
+//! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`], [`graph`],
 //! then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`json`], and [`profile`].
 //!
 //! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
@@ -17,6 +17,7 @@ pub mod data;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod endpoint;
+pub mod graph;
 pub mod id;
 pub mod image;
 pub mod json;

@@ -6,10 +6,12 @@
 
 pub mod args;
 pub mod command;
+pub mod drawing;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;
 pub mod plan_file;
+pub mod plan_graph;
 pub mod profile_store;
 pub mod project;
 pub mod replace;

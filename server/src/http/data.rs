@@ -16,7 +16,7 @@ use knit_api::endpoint::CHECKSUM_MD5;
 use knit_api::id::DataId;
 use knit_api::tag::{PROCESSING, Tag, TagChange, TagSet};
 
-fn no_such(id: &DataId) -> Refused {
+pub(super) fn no_such(id: &DataId) -> Refused {
     Refused::not_found(format!("there is no Data {id}"))
 }
 

@@ -7,6 +7,7 @@ mod answer;
 mod data;
 mod disk;
 mod drain;
+mod graphs;
 pub(crate) mod guard;
 mod health;
 mod plans;
@@ -36,9 +37,11 @@ pub fn service(app: App) -> NormalizePath<Router> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
         .route("/data/{id}", get(data::download).put(data::change_tags))
+        .route("/data/{id}/lineage", get(graphs::lineage))
         .route("/plans", get(plans::find).post(plans::register))
         .route("/plans/{id}", get(plans::show))
         .route("/plans/{id}/active", put(plans::activate).delete(plans::deactivate))
+        .route("/plans/{id}/graph", get(graphs::plans))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
         .route("/runs/{id}", get(runs::show).delete(runs::remove))

@@ -15,7 +15,7 @@ use knit_api::id::PlanId;
 use knit_api::image::ImageQuery;
 use knit_api::plan::{PlanSpec, Quiet};
 
-fn no_such(id: &PlanId) -> Refused {
+pub(super) fn no_such(id: &PlanId) -> Refused {
     Refused::not_found(format!("there is no Plan {id}"))
 }
 

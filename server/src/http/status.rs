@@ -23,9 +23,15 @@ const LONGEST_ANSWER: u64 = 1024;
 pub(super) async fn info(State(app): State<App>) -> Answer {
     Ok(answer::ok(&ServerInfo {
         version: knit_api::VERSION.to_owned(),
-        capabilities: [capability::BUNDLE, capability::PUSH_TAGS, capability::WAIT, capability::WAIT_UNTIL]
-            .map(str::to_owned)
-            .to_vec(),
+        capabilities: [
+            capability::BUNDLE,
+            capability::PUSH_TAGS,
+            capability::WAIT,
+            capability::WAIT_UNTIL,
+            capability::LINEAGE,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         registry: Some(Registry { host: registry_host(&app.settings), insecure: true }),
     }))
 }

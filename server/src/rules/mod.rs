@@ -4,5 +4,6 @@
 pub mod backoff;
 pub mod identity;
 pub mod lifecycle;
+pub mod lineage;
 pub mod plan;
 pub mod projection;

@@ -43,6 +43,11 @@ macro_rules! fits {
 }
 
 const ONE: &str = concat!("select ", found!(), " from data d join run r on r.id = d.run_id where d.id = $1");
+const LISTED: &str = concat!(
+    "select ",
+    found!(),
+    " from json_each($1) j join data d on d.id = j.value ->> 0 join run r on r.id = d.run_id"
+);
 const FIND_BY_ID: &str =
     concat!("select ", found!(), " from data d join run r on r.id = d.run_id where d.id = $5 and ", fits!());
 /// Starts from the Data that have the tag `$5`.
@@ -255,6 +260,12 @@ impl<'a> Wanted<'a> {
             }
         }
     }
+}
+
+/// The Data of these ids, in any order.
+pub(super) async fn listed(tx: &mut Tx, ids: &str) -> Db<Vec<Data>> {
+    let rows = tx.rows(LISTED, args![ids]).await?;
+    assemble(tx, rows).await
 }
 
 /// Adds to each Data its tags, where it came from and where it went, in a fixed number of statements.

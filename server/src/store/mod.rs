@@ -12,6 +12,7 @@ mod claims;
 mod data;
 mod engine;
 mod garbage;
+mod graphs;
 mod migrations;
 mod nominations;
 mod plans;

@@ -423,7 +423,7 @@ fn path_back(fed_by: &BTreeMap<String, String>, plan: &PlanId, last: String) -> 
 }
 
 /// These Plans, by id, with their neighbours, in a fixed number of statements.
-async fn assemble(tx: &mut Tx, ids: &[String]) -> Db<Vec<Plan>> {
+pub(super) async fn assemble(tx: &mut Tx, ids: &[String]) -> Db<Vec<Plan>> {
     let rows = tx.rows(DETAILS, args![list(ids)]).await?;
     if rows.is_empty() {
         return Ok(Vec::new());

@@ -39,6 +39,7 @@ macro_rules! fits {
 }
 
 const ONE: &str = concat!("select ", found!(), " from run r where r.id = $1");
+const LISTED: &str = concat!("select ", found!(), " from json_each($1) j join run r on r.id = j.value ->> 0");
 // Where something else leads, the time is computed: no database then thinks of walking an index on it.
 pub(super) const FIND_BY_OUTPUT: &str = concat!(
     "select ",
@@ -376,6 +377,12 @@ async fn drop_outputs(tx: &mut Tx, run: &RunId, now: Timestamp) -> Db<Result<(),
     }
     tx.exec(ADD_GARBAGE, args![now.micros(), list(&volumes)]).await?;
     Ok(Ok(()))
+}
+
+/// The Runs of these ids, in any order.
+pub(super) async fn listed(tx: &mut Tx, ids: &str) -> Db<Vec<Run>> {
+    let rows = tx.rows(LISTED, args![ids]).await?;
+    assemble(tx, rows).await
 }
 
 /// Adds to each Run what went in and came out, in a fixed number of statements.

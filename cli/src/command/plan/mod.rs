@@ -3,6 +3,7 @@
 pub mod active;
 pub mod apply;
 pub mod find;
+pub mod graph;
 pub mod show;
 
 use crate::project::Project;
@@ -20,6 +21,8 @@ pub enum Command {
     Find(find::Find),
     /// Print one Plan
     Show(show::PlanShow),
+    /// Draw which Plans can feed a Plan, and which it can feed
+    Graph(graph::PlanGraph),
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
 }
@@ -31,6 +34,7 @@ impl Command {
             Self::Apply(command) => command.run(project).await,
             Self::Find(command) => command.run(project).await,
             Self::Show(command) => command.run(project).await,
+            Self::Graph(command) => command.run(project).await,
             Self::Active(command) => command.run(project).await,
         }
     }

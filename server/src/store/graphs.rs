@@ -1,0 +1,193 @@
+//! What graphs are made of: the Runs around a Data with what they use and make, and things listed by id.
+
+use super::engine::{Db, Row, Tx, args, list, whole};
+use super::plans::Kind;
+use super::{Result, Store, data, plans, runs};
+use crate::rules::lineage::Facts;
+use knit_api::data::Data;
+use knit_api::graph::{Depth, Reach};
+use knit_api::id::{DataId, PlanId, RunId};
+use knit_api::plan::Plan;
+use knit_api::run::Run;
+use std::collections::{HashMap, HashSet};
+
+/// Up to so many steps are taken one by one: each is a statement or two. A walk that may go further asks for
+/// everything there is at once, and what lies beyond its depth is left out afterwards.
+const STEPS: u32 = 500;
+/// Ids that one statement is given.
+const PAGE: usize = 5000;
+
+const EXISTS: &str = "select 1 from data where id = $1";
+/// All Runs upstream of a Data.
+pub(super) const ABOVE: &str = "with recursive above(run_id) as ( \
+      select d.run_id from data d where d.id = $1 \
+      union \
+      select d.run_id from above a join run_input i on i.run_id = a.run_id join data d on d.id = i.data_id) \
+    select r.id, r.updated_at from above a join run r on r.id = a.run_id";
+/// All Runs downstream of a Data but invalidated ones, as a Data does not name these either.
+pub(super) const BELOW: &str = "with recursive below(run_id) as ( \
+      select i.run_id from run_input i join run r on r.id = i.run_id \
+      where i.data_id = $1 and r.status <> 'invalidated' \
+      union \
+      select i.run_id from below b join data d on d.run_id = b.run_id join run_input i on i.data_id = d.id \
+      join run r on r.id = i.run_id where r.status <> 'invalidated') \
+    select r.id, r.updated_at from below b join run r on r.id = b.run_id";
+/// The Runs that made these Data.
+const MAKERS: &str = "select r.id, r.updated_at from json_each($1) j \
+    join data d on d.id = j.value ->> 0 join run r on r.id = d.run_id";
+/// The Runs that use these Data.
+const USERS: &str = "select r.id, r.updated_at from json_each($1) j \
+    join run_input i on i.data_id = j.value ->> 0 join run r on r.id = i.run_id where r.status <> 'invalidated'";
+const USED: &str = "select i.data_id from json_each($1) j join run_input i on i.run_id = j.value ->> 0";
+const MADE: &str = "select d.id from json_each($1) j join data d on d.run_id = j.value ->> 0";
+/// In the order of the inputs.
+const INPUTS: &str = "select i.run_id, i.data_id, m.path from json_each($1) j \
+    join run_input i on i.run_id = j.value ->> 0 join mount m on m.id = i.mount_id order by i.run_id, m.ord";
+/// In the order of the outputs, the log last.
+const OUTPUTS: &str = "select d.run_id, d.id, m.path, m.kind from json_each($1) j \
+    join data d on d.run_id = j.value ->> 0 join mount m on m.id = d.mount_id order by d.run_id, m.kind desc, m.ord";
+
+/// A Run by id, and since when it stands as it does.
+type Dated = HashMap<String, i64>;
+
+impl Store {
+    /// What the lineage of a Data is made of, at least as far as `reach` goes; none for an unknown Data.
+    pub async fn lineage(&self, id: &DataId, reach: Reach) -> Result<Option<Facts>> {
+        whole!("following lineage", self.try_lineage(id, reach))
+    }
+
+    async fn try_lineage(&self, id: &DataId, reach: Reach) -> Db<Option<Facts>> {
+        let mut tx = self.db.begin_reading().await?;
+        if tx.row(EXISTS, args![id.as_str()]).await?.is_none() {
+            return Ok(None);
+        }
+        let mut found = Dated::new();
+        for (wanted, direction) in [(reach.upstream, &UPWARDS), (reach.downstream, &DOWNWARDS)] {
+            match reach.depth {
+                _ if !wanted => {}
+                Depth::Steps(steps) if steps <= STEPS => direction.step_by_step(&mut tx, id, steps, &mut found).await?,
+                _ => found.extend(dated(&tx.rows(direction.all, args![id.as_str()]).await?)?),
+            }
+        }
+        let facts = facts(&mut tx, found).await?;
+        tx.commit().await?;
+        Ok(Some(facts))
+    }
+
+    /// These Data in this order, those that are there.
+    pub async fn data_of(&self, ids: &[DataId]) -> Result<Vec<Data>> {
+        whole!("reading Data", self.try_data_of(ids))
+    }
+
+    async fn try_data_of(&self, ids: &[DataId]) -> Db<Vec<Data>> {
+        let mut tx = self.db.begin_reading().await?;
+        let found = data::listed(&mut tx, &list(ids.iter().map(DataId::as_str))).await?;
+        tx.commit().await?;
+        Ok(in_order(ids, found, |data| &data.id))
+    }
+
+    /// These Runs in this order, those that are there.
+    pub async fn runs_of(&self, ids: &[RunId]) -> Result<Vec<Run>> {
+        whole!("reading Runs", self.try_runs_of(ids))
+    }
+
+    async fn try_runs_of(&self, ids: &[RunId]) -> Db<Vec<Run>> {
+        let mut tx = self.db.begin_reading().await?;
+        let found = runs::listed(&mut tx, &list(ids.iter().map(RunId::as_str))).await?;
+        tx.commit().await?;
+        Ok(in_order(ids, found, |run| &run.summary.id))
+    }
+
+    /// These Plans in this order, those that are there.
+    pub async fn plans_of(&self, ids: &[PlanId]) -> Result<Vec<Plan>> {
+        whole!("reading Plans", self.try_plans_of(ids))
+    }
+
+    async fn try_plans_of(&self, ids: &[PlanId]) -> Db<Vec<Plan>> {
+        let mut tx = self.db.begin_reading().await?;
+        let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let found = plans::assemble(&mut tx, &texts).await?;
+        tx.commit().await?;
+        Ok(in_order(ids, found, |plan| &plan.summary.id))
+    }
+}
+
+/// One way to go.
+struct Direction {
+    /// Everything that way from the Data `$1`.
+    all: &'static str,
+    /// From Data to the next Runs.
+    runs: &'static str,
+    /// From Runs to the next Data.
+    data: &'static str,
+}
+
+const UPWARDS: Direction = Direction { all: ABOVE, runs: MAKERS, data: USED };
+const DOWNWARDS: Direction = Direction { all: BELOW, runs: USERS, data: MADE };
+
+impl Direction {
+    /// Finds the Runs within so many steps of a Data.
+    async fn step_by_step(&self, tx: &mut Tx, start: &DataId, steps: u32, found: &mut Dated) -> Db<()> {
+        let mut seen: HashSet<String> = HashSet::new();
+        let mut edge = vec![start.to_string()];
+        for step in 0..steps {
+            let mut new = Vec::new();
+            for page in edge.chunks(PAGE) {
+                for (run, updated) in dated(&tx.rows(self.runs, args![list(page)]).await?)? {
+                    if seen.insert(run.clone()) {
+                        new.push(run.clone());
+                        found.insert(run, updated);
+                    }
+                }
+            }
+            if new.is_empty() || step + 1 == steps {
+                break;
+            }
+            let mut next = HashSet::new();
+            for page in new.chunks(PAGE) {
+                for row in tx.rows(self.data, args![list(page)]).await? {
+                    next.insert(row.text(0)?);
+                }
+            }
+            edge = next.into_iter().collect();
+        }
+        Ok(())
+    }
+}
+
+fn dated(rows: &[Row]) -> Db<Vec<(String, i64)>> {
+    rows.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect()
+}
+
+/// What these Runs use and make. They are in the order in which a Data names the Runs that use it.
+async fn facts(tx: &mut Tx, found: Dated) -> Db<Facts> {
+    let mut runs: Vec<(i64, String)> = found.into_iter().map(|(run, updated)| (updated, run)).collect();
+    runs.sort_unstable();
+    let mut facts = Facts::new();
+    for (_, run) in &runs {
+        facts.add_run(run);
+    }
+    for page in runs.chunks(PAGE) {
+        let ids = list(page.iter().map(|(_, run)| run));
+        for row in tx.rows(INPUTS, args![&ids]).await? {
+            facts.add_input(&row.text(0)?, &row.text(2)?, &row.text(1)?);
+        }
+        for row in tx.rows(OUTPUTS, args![&ids]).await? {
+            let (run, data) = (row.text(0)?, row.text(1)?);
+            match row.text(3)?.parse()? {
+                Kind::Log => facts.add_log(&run, &data),
+                _ => facts.add_output(&run, &row.text(2)?, &data),
+            }
+        }
+    }
+    Ok(facts)
+}
+
+/// What was found, in the order in which it was asked for.
+fn in_order<I: Eq + std::hash::Hash, T>(ids: &[I], found: Vec<T>, id: impl Fn(&T) -> &I) -> Vec<T> {
+    let places: HashMap<&I, usize> = ids.iter().enumerate().map(|(place, id)| (id, place)).collect();
+    let mut found: Vec<(Option<usize>, T)> =
+        found.into_iter().map(|one| (places.get(id(&one)).copied(), one)).collect();
+    found.sort_by_key(|(place, _)| *place);
+    found.into_iter().map(|(_, one)| one).collect()
+}
