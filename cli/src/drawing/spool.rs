@@ -3,7 +3,7 @@
 
 use crate::terminal::{Failure, print_from};
 use serde::Serialize;
-use std::io::{BufReader, BufWriter, Read, Seek as _, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
 use tempfile::SpooledTempFile;
 
 /// How much of a text is kept in memory, in bytes.
@@ -36,17 +36,14 @@ impl Spool {
 
     /// Adds an item of a JSON list that stands in an object: with 4 spaces for each level.
     pub fn push_item(&mut self, item: &impl Serialize) -> Result<(), Failure> {
-        let text = crate::terminal::output::json(item)?;
-        self.push(if self.is_empty { "\n" } else { ",\n" })?;
-        let mut lines = text.trim_end().split('\n').peekable();
-        while let Some(line) = lines.next() {
-            self.push("        ")?;
-            self.push(line)?;
-            if lines.peek().is_some() {
-                self.push("\n")?;
-            }
-        }
-        Ok(())
+        let before = if self.is_empty { "\n" } else { ",\n" };
+        self.push(before)?;
+        self.push(INDENT)?;
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        let text = Indented(&mut self.text);
+        item.serialize(&mut serde_json::Serializer::with_formatter(text, format)).map_err(|error| {
+            if error.is_io() { failed(&error.into()) } else { Failure::new("cannot print the result as JSON").why(error) }
+        })
     }
 
     /// The items as a member of a JSON object.
@@ -63,10 +60,32 @@ impl Spool {
     }
 }
 
-fn failed(error: &std::io::Error) -> Failure {
+fn failed(error: &io::Error) -> Failure {
     Failure::new(format!("cannot keep the drawing in {}", std::env::temp_dir().display()))
         .why(error)
         .advice("make room there, or name another folder in TMPDIR")
+}
+
+/// What stands before each line of an item.
+const INDENT: &str = "        ";
+
+/// Writes lines further to the right.
+struct Indented<W>(W);
+
+impl<W: io::Write> io::Write for Indented<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            self.0.write_all(line)?;
+            if line.ends_with(b"\n") {
+                self.0.write_all(INDENT.as_bytes())?;
+            }
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A part of what is printed.

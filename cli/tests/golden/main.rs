@@ -6,5 +6,6 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 mod graphs;
+mod told;
 mod vectors;
 mod world;

@@ -18,25 +18,27 @@ const STEPS: u32 = 500;
 const PAGE: usize = 5000;
 
 const EXISTS: &str = "select 1 from data where id = $1";
-/// All Runs upstream of a Data.
-pub(super) const ABOVE: &str = "with recursive above(run_id) as ( \
-      select d.run_id from data d where d.id = $1 \
+/// All Runs upstream of a Data. Since when a Run stands as it does is carried along: joined afterwards, it would be
+/// read for all Runs there are.
+pub(super) const ABOVE: &str = "with recursive above(run_id, updated_at) as ( \
+      select r.id, r.updated_at from data d join run r on r.id = d.run_id where d.id = $1 \
       union \
-      select d.run_id from above a join run_input i on i.run_id = a.run_id join data d on d.id = i.data_id) \
-    select r.id, r.updated_at from above a join run r on r.id = a.run_id";
+      select r.id, r.updated_at from above c join run_input i on i.run_id = c.run_id \
+      join data d on d.id = i.data_id join run r on r.id = d.run_id) \
+    select c.run_id, c.updated_at from above c";
 /// All Runs downstream of a Data but invalidated ones, as a Data does not name these either.
-pub(super) const BELOW: &str = "with recursive below(run_id) as ( \
-      select i.run_id from run_input i join run r on r.id = i.run_id \
+pub(super) const BELOW: &str = "with recursive below(run_id, updated_at) as ( \
+      select r.id, r.updated_at from run_input i join run r on r.id = i.run_id \
       where i.data_id = $1 and r.status <> 'invalidated' \
       union \
-      select i.run_id from below b join data d on d.run_id = b.run_id join run_input i on i.data_id = d.id \
-      join run r on r.id = i.run_id where r.status <> 'invalidated') \
-    select r.id, r.updated_at from below b join run r on r.id = b.run_id";
+      select r.id, r.updated_at from below c join data d on d.run_id = c.run_id \
+      join run_input i on i.data_id = d.id join run r on r.id = i.run_id where r.status <> 'invalidated') \
+    select c.run_id, c.updated_at from below c";
 /// The Runs that made these Data.
-const MAKERS: &str = "select r.id, r.updated_at from json_each($1) j \
+pub(super) const MAKERS: &str = "select r.id, r.updated_at from json_each($1) j \
     join data d on d.id = j.value ->> 0 join run r on r.id = d.run_id";
 /// The Runs that use these Data.
-const USERS: &str = "select r.id, r.updated_at from json_each($1) j \
+pub(super) const USERS: &str = "select r.id, r.updated_at from json_each($1) j \
     join run_input i on i.data_id = j.value ->> 0 join run r on r.id = i.run_id where r.status <> 'invalidated'";
 const USED: &str = "select i.data_id from json_each($1) j join run_input i on i.run_id = j.value ->> 0";
 const MADE: &str = "select d.id from json_each($1) j join data d on d.run_id = j.value ->> 0";

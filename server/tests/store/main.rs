@@ -3,6 +3,7 @@
 
 mod contention;
 mod data;
+mod graphs;
 mod loops;
 mod migrations;
 mod plans;
