@@ -69,8 +69,8 @@ fn quoted(text: &str) -> String {
     let mut out = String::new();
     for letter in shortened(text, LONGEST).chars() {
         match letter {
-            // Quotes end the text, a backtick at its beginning makes it Markdown, the others are HTML and escapes.
-            '"' | '`' | '#' | '&' | '<' | '>' | '\\' | ';' => {
+            // Quotes end the text; the others begin Markdown, HTML, escapes, formulas, directives.
+            '"' | '`' | '*' | '_' | '#' | '&' | '<' | '>' | '\\' | ';' | '$' | '%' => {
                 let _ = write!(out, "#{};", u32::from(letter));
             }
             letter => out.push(letter),
@@ -109,11 +109,11 @@ flowchart LR
 
     #[test]
     fn texts_mean_themselves_whatever_they_hold() {
-        let text = shape(3, &node("a \"b\"", &["`x`", "<i>&#1;\\n", "style:#fff; classDef", "a\u{1b}\nb"]));
+        let text = shape(3, &node("a \"b\"", &["`x`", "<i>&#1;\\n", "style:#fff; classDef", "a\u{1b}\nb", "%%{x}%% $$ __*"]));
         assert_eq!(
             text,
             "n3[\"<b>a #34;b#34;</b><br/>#96;x#96;<br/>#60;i#62;#38;#35;1#59;#92;n<br/>\
-             #115;tyle:#35;fff#59; #99;lassDef<br/>a\u{fffd} b\"]"
+             #115;tyle:#35;fff#59; #99;lassDef<br/>a\u{fffd} b<br/>#37;#37;{x}#37;#37; #36;#36; #95;#95;#42;\"]"
         );
     }
 }

@@ -42,7 +42,11 @@ impl Spool {
         let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
         let text = Indented(&mut self.text);
         item.serialize(&mut serde_json::Serializer::with_formatter(text, format)).map_err(|error| {
-            if error.is_io() { failed(&error.into()) } else { Failure::new("cannot print the result as JSON").why(error) }
+            if error.is_io() {
+                failed(&error.into())
+            } else {
+                Failure::new("cannot print the result as JSON").why(error)
+            }
         })
     }
 

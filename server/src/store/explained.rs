@@ -8,6 +8,7 @@ use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 async fn sqlite(folder: &Path) -> Store {
     Store::open_sqlite(&folder.join("state.db")).await.unwrap()
@@ -176,13 +177,16 @@ async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
             Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
         })
         .unzip();
+    // A name of its own each time: the driver keeps what it has prepared by its text, and this text drops that.
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("q{}", NAMES.fetch_add(1, Ordering::Relaxed));
     let mut tx = store.db.begin().await.unwrap();
     let prepare = format!(
-        "set local plan_cache_mode = force_generic_plan; deallocate all; prepare q ({}) as {sql}",
+        "set local plan_cache_mode = force_generic_plan; deallocate all; prepare {name} ({}) as {sql}",
         types.join(", ")
     );
     tx.script(tx.choose(String::new(), prepare)).await.unwrap();
-    let execute = format!("explain execute q ({})", literals.join(", "));
+    let execute = format!("explain execute {name} ({})", literals.join(", "));
     let explain: &'static str = tx.choose(format!("explain query plan {sql}"), execute).leak();
     let (args, column) = tx.choose((args, 3), (&[], 0));
     let text = |row: &Row| row.text(column).unwrap();
