@@ -109,7 +109,8 @@ flowchart LR
 
     #[test]
     fn texts_mean_themselves_whatever_they_hold() {
-        let text = shape(3, &node("a \"b\"", &["`x`", "<i>&#1;\\n", "style:#fff; classDef", "a\u{1b}\nb", "%%{x}%% $$ __*"]));
+        let text =
+            shape(3, &node("a \"b\"", &["`x`", "<i>&#1;\\n", "style:#fff; classDef", "a\u{1b}\nb", "%%{x}%% $$ __*"]));
         assert_eq!(
             text,
             "n3[\"<b>a #34;b#34;</b><br/>#96;x#96;<br/>#60;i#62;#38;#35;1#59;#92;n<br/>\

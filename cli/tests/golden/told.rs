@@ -13,7 +13,7 @@ fn drawn(api_root: &str, arguments: &[&str]) -> Ended {
 
 /// A server that announces what it can, and tells these lines of whatever graph it is asked for.
 fn telling(lines: &[Value]) -> Fake {
-    let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let body: String = lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect();
     Fake::start(move |request| match request.target.split('?').next().unwrap() {
         "/api/server" => json(200, &value!({"version": "1", "capabilities": ["lineage"]})),
         path if path.ends_with("/lineage") || path.ends_with("/graph") => {

@@ -67,7 +67,7 @@ pub(super) async fn lineage(State(app): State<App>, Id(id): Id<DataId>, query: Q
         told.edges += size.edges;
         Ok((text, told))
     });
-    Ok(streamed(closed(pages, LineageSize::default(), |told| LineageLine::<&str, &str>::End(told))))
+    Ok(streamed(closed(pages, LineageSize::default(), LineageLine::<(), ()>::End)))
 }
 
 /// Some lines of ids.
@@ -169,7 +169,7 @@ pub(super) async fn plans(State(app): State<App>, Id(id): Id<PlanId>, query: Que
             Err(error) => Some((Err(error), None)),
         }
     });
-    Ok(streamed(closed(first.chain(rest), count, |count| PlanLine::<()>::End(count))))
+    Ok(streamed(closed(first.chain(rest), count, PlanLine::<()>::End)))
 }
 
 /// The Plans that are found together, on their way out.

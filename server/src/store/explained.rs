@@ -167,6 +167,10 @@ async fn fill(store: &Store) {
     tx.commit().await.unwrap();
 }
 
+/// A name of its own for each prepared statement: the driver keeps what it has prepared by its text, and what is
+/// explained drops that.
+static NAMES: AtomicUsize = AtomicUsize::new(0);
+
 /// How the database goes about a statement: PostgreSQL without regard to the parameters, as it may from
 /// the sixth time on.
 async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
@@ -177,8 +181,6 @@ async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
             Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
         })
         .unzip();
-    // A name of its own each time: the driver keeps what it has prepared by its text, and this text drops that.
-    static NAMES: AtomicUsize = AtomicUsize::new(0);
     let name = format!("q{}", NAMES.fetch_add(1, Ordering::Relaxed));
     let mut tx = store.db.begin().await.unwrap();
     let prepare = format!(

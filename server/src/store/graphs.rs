@@ -1,7 +1,6 @@
 //! What graphs are made of: the Runs around a Data with what they use and make, and things listed by id.
 
 use super::engine::{Db, Row, Tx, args, list, whole};
-use super::plans::Kind;
 use super::{Result, Store, data, plans, runs};
 use crate::rules::lineage::Facts;
 use knit_api::data::Data;
@@ -46,7 +45,7 @@ const MADE: &str = "select d.id from json_each($1) j join data d on d.run_id = j
 const INPUTS: &str = "select i.run_id, i.data_id, m.path from json_each($1) j \
     join run_input i on i.run_id = j.value ->> 0 join mount m on m.id = i.mount_id order by i.run_id, m.ord";
 /// In the order of the outputs, the log last.
-const OUTPUTS: &str = "select d.run_id, d.id, m.path, m.kind from json_each($1) j \
+const OUTPUTS: &str = "select d.run_id, d.id, case m.kind when 'log' then null else m.path end from json_each($1) j \
     join data d on d.run_id = j.value ->> 0 join mount m on m.id = d.mount_id order by d.run_id, m.kind desc, m.ord";
 
 /// A Run by id, and since when it stands as it does.
@@ -176,9 +175,9 @@ async fn facts(tx: &mut Tx, found: Dated) -> Db<Facts> {
         }
         for row in tx.rows(OUTPUTS, args![&ids]).await? {
             let (run, data) = (row.text(0)?, row.text(1)?);
-            match row.text(3)?.parse()? {
-                Kind::Log => facts.add_log(&run, &data),
-                _ => facts.add_output(&run, &row.text(2)?, &data),
+            match row.opt_text(2)? {
+                None => facts.add_log(&run, &data),
+                Some(path) => facts.add_output(&run, &path, &data),
             }
         }
     }
