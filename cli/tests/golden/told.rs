@@ -17,8 +17,14 @@ fn telling(lines: &[Value]) -> Fake {
     Fake::start(move |request| match request.target.split('?').next().unwrap() {
         "/api/server" => json(200, &value!({"version": "1", "capabilities": ["lineage"]})),
         path if path.ends_with("/lineage") || path.ends_with("/graph") => {
-            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n";
-            Answer::Bytes(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let mut answer = head.as_bytes().to_vec();
+            // Pieces end anywhere, also within a letter.
+            for piece in body.as_bytes().chunks(777) {
+                answer.extend([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+            }
+            answer.extend(b"0\r\n\r\n");
+            Answer::Bytes(answer)
         }
         _ => json(404, &value!({"message": "not found"})),
     })

@@ -15,11 +15,7 @@ use knit_api::id::DataId;
 use knit_api::run::Run;
 use knit_api::server::capability;
 
-/// Draw what a Data was made from, and what was made from it
-///
-/// A step leads from a Data to the Run that made or used it, and on to the other Data of that Run. Without
-/// -u and -d both directions are drawn. On a terminal it is a tree; `-o dot` is text for Graphviz, `-o svg` a picture
-/// that needs no Graphviz, `-o mermaid` goes into Markdown pages, `-o json` into programs.
+/// Draw what a Data was made from, and what was made from it. Without -u and -d, both.
 #[derive(Debug, clap::Args)]
 pub struct Lineage {
     #[command(flatten)]

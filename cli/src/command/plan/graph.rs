@@ -7,12 +7,7 @@ use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, print, print_json};
 use knit_api::id::PlanId;
 
-/// Draw which Plans can feed a Plan, and which it can feed
-///
-/// An output or log can feed an input whose tags it has. A step leads from a Plan to its neighbours. Without -u and
-/// -d both directions are drawn; `--upstream=false` alone draws the Plan by itself. On a terminal it is a tree;
-/// `-o dot` is text for Graphviz, `-o svg` a picture that needs no Graphviz, `-o mermaid` goes into Markdown pages,
-/// `-o json` into programs.
+/// Draw which Plans can feed a Plan, and which it can feed. Without -u and -d, both.
 #[derive(Debug, clap::Args)]
 pub struct PlanGraph {
     #[command(flatten)]

@@ -22,6 +22,11 @@ pub enum Command {
     /// Print one Plan
     Show(show::PlanShow),
     /// Draw which Plans can feed a Plan, and which it can feed
+    ///
+    /// An output or log can feed an input if it has all tags that the input asks for. A step leads from a Plan to its
+    /// neighbours. Without -u and -d both directions are drawn; --upstream=false alone draws the Plan by itself.
+    /// The svg needs no Graphviz; dot and json may be of any size, a tree stops after 1000 lines and a picture is
+    /// drawn of up to 5000 nodes.
     Graph(graph::PlanGraph),
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
