@@ -31,6 +31,8 @@ pub const TAR_GZ: &str = "application/tar+gzip";
 pub const BUNDLE: &str = "application/vnd.knit.bundle";
 /// The same, compressed with zstd.
 pub const BUNDLE_ZSTD: &str = "application/vnd.knit.bundle+zstd";
+/// One JSON value per line.
+pub const NDJSON: &str = "application/x-ndjson";
 /// Trailer that carries the MD5 of a `tar.gz` body in lower-case hex.
 pub const CHECKSUM_MD5: &str = "x-checksum-md5";
 
@@ -90,6 +92,12 @@ pub fn data(id: &DataId) -> String {
     format!("{DATA}/{}", segment(id.as_str()))
 }
 
+/// `GET` streams the lineage ([`crate::graph::LineageLine`]), with `upstream`, `downstream`, `depth=` and `view=`; not
+/// on an original server.
+pub fn data_lineage(id: &DataId) -> String {
+    format!("{}/lineage", data(id))
+}
+
 /// `GET` shows.
 pub fn plan(id: &PlanId) -> String {
     format!("{PLANS}/{}", segment(id.as_str()))
@@ -118,6 +126,12 @@ pub fn plan_service_account(id: &PlanId) -> String {
 /// `GET` answers when no Run of the Plan is under way; not on an original server.
 pub fn plan_wait(id: &PlanId) -> String {
     format!("{}/wait", plan(id))
+}
+
+/// `GET` streams the Plans around it ([`crate::graph::PlanLine`]), with `upstream`, `downstream` and `depth=`; not on
+/// an original server.
+pub fn plan_graph(id: &PlanId) -> String {
+    format!("{}/graph", plan(id))
 }
 
 /// `GET` shows, `DELETE` removes.

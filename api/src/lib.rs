@@ -2,7 +2,7 @@
 //!
 //! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
 //! client with its server; members that Knit adds stand after the original ones. Reading order:
-//! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
+//! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`], [`graph`],
 //! what is asked about them before or after something happens: [`explain`], [`why`], [`impact`]; then how they
 //! travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`event`], [`json`], and
 //! [`profile`].
@@ -22,6 +22,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod event;
 pub mod explain;
+pub mod graph;
 pub mod id;
 pub mod image;
 pub mod impact;

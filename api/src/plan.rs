@@ -173,16 +173,21 @@ pub struct PlanSummary {
     /// Only on built-in Plans.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Sorted by key and value.
-    #[serde(default, deserialize_with = "sorted", skip_serializing_if = "Vec::is_empty")]
+    /// Written sorted by key and value, read as they come.
+    #[serde(
+        default,
+        deserialize_with = "crate::json::null_is_default",
+        serialize_with = "sorted",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub annotations: Vec<Annotation>,
 }
 
 /// Annotations in listing order, whatever the order in which they came.
-fn sorted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Annotation>, D::Error> {
-    let mut annotations: Vec<Annotation> = crate::json::null_is_default(deserializer)?;
-    annotations.sort();
-    Ok(annotations)
+fn sorted<S: Serializer>(annotations: &[Annotation], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut sorted: Vec<&Annotation> = annotations.iter().collect();
+    sorted.sort();
+    serializer.collect_seq(sorted)
 }
 
 impl PlanSummary {

@@ -35,6 +35,8 @@ pub mod capability {
     pub const WAIT_UNTIL: &str = "wait-until";
     /// `GET /candidates/{kind}` tells what begins as asked.
     pub const CANDIDATES: &str = "candidates";
+    /// `GET /data/{id}/lineage` and `GET /plans/{id}/graph` walk graphs at the server.
+    pub const LINEAGE: &str = "lineage";
     /// `GET /data`, `/plans` and `/runs` take `limit=`, `after=` and `reverse`, and answer with a header that
     /// leads to the next page.
     pub const PAGES: &str = "pages";

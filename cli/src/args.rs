@@ -117,26 +117,6 @@ pub fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a number from 1 on".to_owned())
 }
 
-/// How far lineage is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// So many steps from Data to Run to Data; at least one.
-    Steps(u32),
-    /// To the end.
-    All,
-}
-
-impl std::str::FromStr for Depth {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            _ if text == "all" => Ok(Self::All),
-            Ok(0) | Err(_) => Err("write a number from 1 on, or all".to_owned()),
-            Ok(steps) => Ok(Self::Steps(steps)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,14 +175,5 @@ mod tests {
                 assert!(!help.ends_with('.'), "{path} {}: {help}", argument.get_id());
             }
         });
-    }
-
-    #[test]
-    fn a_depth_is_a_positive_number_or_all() {
-        assert_eq!("3".parse(), Ok(Depth::Steps(3)));
-        assert_eq!("all".parse(), Ok(Depth::All));
-        for text in ["0", "-1", "many", "", "ALL", "4294967296"] {
-            assert!(text.parse::<Depth>().is_err(), "{text}");
-        }
     }
 }

@@ -7,12 +7,14 @@
 pub mod args;
 pub mod command;
 pub mod contents;
+pub mod drawing;
 pub mod explained;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;
 pub mod plan_diff;
 pub mod plan_file;
+pub mod plan_graph;
 pub mod plan_template;
 pub mod profile_store;
 pub mod project;

@@ -194,6 +194,7 @@ fn ids_that_nobody_has() {
         &["data", "tag", "--add", "a:b", "no-such-id"],
         &["data", "lineage", "no-such-id"],
         &["plan", "show", "no-such-id"],
+        &["plan", "graph", "no-such-id"],
         &["plan", "active", "yes", "no-such-id"],
         &["run", "show", "no-such-id"],
         &["run", "show", "--log", "no-such-id"],

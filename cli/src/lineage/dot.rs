@@ -1,69 +1,104 @@
-//! Lineage as DOT, for Graphviz: nodes, colours and order as v1.6.1 has them.
+//! Lineage as DOT, for Graphviz: nodes, colours and order as v1.6.1 has them. It may be of any size.
 
-use super::{Graph, Mark, Node, escaped, executes, mark};
-use knit_api::data::Data;
+use super::{DataNode, Form, Mark, executes, mark};
+use crate::drawing::dot::{FOOT, HEAD, arrow, quoted};
+use crate::drawing::escaped;
+use crate::drawing::spool::{self, Piece, Spool};
+use crate::terminal::Failure;
+use knit_api::graph::{LineageEdge, LineageEnd};
+use knit_api::id::DataId;
 use knit_api::run::Run;
 use knit_api::tag;
 use knit_api::time::Timestamp;
 use std::fmt::Write as _;
 
-/// The whole text. All names are quoted, so that they mean themselves whatever they hold.
-pub fn draw(graph: &Graph) -> String {
-    let mut text = String::from("digraph G {\n\tnode [shape=record fontsize=10]\n\tedge [fontsize=10]\n\n");
-    for data in graph.data() {
-        node(&mut text, &format!("d{}", data.id), "#1c9930", &data_rows(data, data.id == *graph.start()));
+/// A text that grows. All names are quoted, so that they mean themselves whatever they hold.
+#[derive(Debug, Default)]
+pub struct Dot {
+    /// The Data whose lineage it is.
+    start: Option<DataId>,
+    data: Spool,
+    runs: Spool,
+    roots: Spool,
+    edges: Spool,
+}
+
+impl Form for Dot {
+    type Data = DataNode;
+
+    fn data(&mut self, data: DataNode) -> Result<(), Failure> {
+        let start = self.start.get_or_insert_with(|| data.id.clone());
+        let rows = data_rows(&data, data.id == *start);
+        self.data.push(&node(&format!("d{}", data.id), "#1c9930", &rows))
     }
-    for run in graph.runs() {
-        node(&mut text, &format!("r{}", run.summary.id), "#FFA500", &run_rows(run));
+
+    fn run(&mut self, run: Run) -> Result<(), Failure> {
+        self.runs.push(&node(&format!("r{}", run.summary.id), "#FFA500", &run_rows(&run)))
     }
-    for root in 0..graph.roots() {
-        let _ = writeln!(text, "\t\"root#{root}\"[shape=Mdiamond];");
-    }
-    text.push('\n');
-    for edge in graph.edges() {
-        let _ = write!(text, "\t\"{}\" -> \"{}\"", name(graph, edge.from), name(graph, edge.to));
-        if !edge.label.is_empty() {
-            let _ = write!(text, " [label=\"{}\"]", quoted(&edge.label));
+
+    fn edge(&mut self, edge: LineageEdge) -> Result<(), Failure> {
+        if let LineageEnd::Root(_) = edge.from {
+            self.roots.push(&format!("\t\"{}\"[shape=Mdiamond];\n", name(&edge.from)))?;
         }
-        text.push_str(";\n");
+        self.edges.push(&arrow(&name(&edge.from), &name(&edge.to), &edge.label))
     }
-    text.push_str("\n}");
+}
+
+impl Dot {
+    /// Prints the whole text.
+    pub fn print(self) -> Result<(), Failure> {
+        spool::print(self.into_pieces()?)
+    }
+
+    fn into_pieces(self) -> Result<Vec<Piece>, Failure> {
+        let Self { data, runs, roots, edges, .. } = self;
+        Ok(vec![
+            HEAD.into(),
+            data.into_piece()?,
+            runs.into_piece()?,
+            roots.into_piece()?,
+            "\n".into(),
+            edges.into_piece()?,
+            FOOT.into(),
+        ])
+    }
+}
+
+fn name(end: &LineageEnd) -> String {
+    match end {
+        LineageEnd::KnitId(id) => format!("d{id}"),
+        LineageEnd::RunId(id) => format!("r{id}"),
+        LineageEnd::Root(root) => format!("root#{root}"),
+    }
+}
+
+/// A row that is empty leaves an empty line, as it always did.
+fn node(name: &str, colour: &str, rows: &[String]) -> String {
+    let mut text = format!("\t\"{}\"[\n\t\tshape=none\n\t\tcolor=\"{colour}\"\n", quoted(name));
+    text.push_str("\t\tlabel=<\n\t\t\t<TABLE CELLSPACING=\"0\">\n");
+    for row in rows {
+        let _ = if row.is_empty() { writeln!(text, "\t\t\t\t") } else { writeln!(text, "\t\t\t\t<TR>{row}</TR>") };
+    }
+    text.push_str("\t\t\t</TABLE>\n\t\t>\n\t];\n");
     text
 }
 
-fn name(graph: &Graph, node: Node) -> String {
-    match node {
-        Node::Data(at) => quoted(&format!("d{}", graph.data()[at].id)),
-        Node::Run(at) => quoted(&format!("r{}", graph.runs()[at].summary.id)),
-        Node::Root(at) => format!("root#{at}"),
-    }
-}
-
-fn node(text: &mut String, name: &str, colour: &str, rows: &[String]) {
-    let _ = write!(text, "\t\"{}\"[\n\t\tshape=none\n\t\tcolor=\"{colour}\"\n", quoted(name));
-    text.push_str("\t\tlabel=<\n\t\t\t<TABLE CELLSPACING=\"0\">\n");
-    for row in rows {
-        let _ = writeln!(text, "\t\t\t\t<TR>{row}</TR>");
-    }
-    text.push_str("\t\t\t</TABLE>\n\t\t>\n\t];\n");
-}
-
-fn data_rows(data: &Data, is_start: bool) -> Vec<String> {
+fn data_rows(data: &DataNode, is_start: bool) -> [String; 3] {
     let background = if is_start { "#d4ecc6" } else { "#FFFFFF" };
     let head = format!(
         "<TD BGCOLOR=\"#1c9930\"><FONT COLOR=\"#FFFFFF\"><B>Data</B></FONT></TD>\
          <TD BGCOLOR=\"{background}\">knit#id: {}</TD>",
         escaped(data.id.as_str())
     );
-    let mut rows = vec![head];
     let system: Vec<String> = data.tags.iter().filter_map(system_tag).collect();
-    if !system.is_empty() {
-        rows.push(format!("<TD COLSPAN=\"2\"><FONT POINT-SIZE=\"8\">{}</FONT></TD>", system.join(" | ")));
-    }
+    let system = if system.is_empty() {
+        String::new()
+    } else {
+        format!("<TD COLSPAN=\"2\"><FONT POINT-SIZE=\"8\">{}</FONT></TD>", system.join(" | "))
+    };
     let user: Vec<String> =
         data.user_tags().map(|tag| format!("<B>{}</B>:{}", escaped(&tag.key), escaped(&tag.value))).collect();
-    rows.push(format!("<TD COLSPAN=\"2\">{}</TD>", user.join("<BR/>")));
-    rows
+    [head, system, format!("<TD COLSPAN=\"2\">{}</TD>", user.join("<BR/>"))]
 }
 
 /// The time in the zone of this machine, or the state.
@@ -78,7 +113,7 @@ fn system_tag(tag: &tag::Tag) -> Option<String> {
     }
 }
 
-fn run_rows(run: &Run) -> Vec<String> {
+fn run_rows(run: &Run) -> [String; 3] {
     let status = run.summary.status;
     let shown = match mark(status) {
         Mark::Parked => format!("<FONT COLOR=\"gray\"><B>{status}</B></FONT>"),
@@ -86,7 +121,7 @@ fn run_rows(run: &Run) -> Vec<String> {
         Mark::Badly => format!("<FONT COLOR=\"red\"><B>{status}</B></FONT>"),
         Mark::Plain => status.to_string(),
     };
-    vec![
+    [
         format!(
             "<TD BGCOLOR=\"#FFA500\"><FONT COLOR=\"#FFFFFF\"><B>Run</B></FONT></TD><TD>{shown}</TD>\
              <TD BGCOLOR=\"#FFFFFF\">id: {}</TD>",
@@ -96,37 +131,32 @@ fn run_rows(run: &Run) -> Vec<String> {
             "<TD COLSPAN=\"3\"><FONT POINT-SIZE=\"8\">last updated: {}</FONT></TD>",
             run.summary.updated_at.in_local_zone()
         ),
-        format!("<TD COLSPAN=\"3\">{}</TD>", escaped(&executes(run))),
+        format!("<TD COLSPAN=\"3\">{}</TD>", escaped(&executes(&run.summary.plan))),
     ]
-}
-
-/// Inside double quotes.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            letter if letter.is_control() => out.push(char::REPLACEMENT_CHARACTER),
-            letter => out.push(letter),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::sample;
     use super::*;
+    use std::io::Read as _;
 
     #[test]
     fn names_and_tags_mean_themselves_whatever_they_hold() {
-        let text = draw(&sample());
+        let mut dot = Dot::default();
+        sample().draw(&mut dot).unwrap();
+        let mut text = String::new();
+        for piece in dot.into_pieces().unwrap() {
+            match piece {
+                Piece::Spooled(mut piece) => drop(piece.read_to_string(&mut text).unwrap()),
+                Piece::Text(piece) => text.push_str(&piece),
+            }
+        }
         assert!(text.contains("<B>type</B>:&#34;model&#34; &lt;b&gt; &amp; \\</TD>"), "{text}");
         assert!(text.contains("\t\"dset\" -> \"rtrain\" [label=\"/in\"];\n"), "{text}");
         assert!(
             text.ends_with("\t\"rupl\" -> \"dset\" [label=\"/upload\"];\n\t\"root#0\" -> \"rupl\";\n\n}"),
             "{text}"
         );
-        assert_eq!(quoted("a\"b\\\n"), "a\\\"b\\\\\u{fffd}");
     }
 }

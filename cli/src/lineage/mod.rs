@@ -1,16 +1,61 @@
-//! Lineage: which Data and Runs a Data comes from and leads to, collected from the server step by step
-//! and drawn as DOT, SVG, text or JSON.
+//! Lineage: which Data and Runs a Data comes from and leads to. A server of ours tells it as it walks; what an
+//! original one knows is collected step by step. Either way a [`Form`] takes one thing after the other.
 
 pub mod dot;
 pub mod json;
-pub mod svg;
-pub mod tree;
+pub mod picture;
 pub mod walk;
 
+use crate::terminal::Failure;
 use knit_api::data::Data;
+use knit_api::graph::{LineageEdge, LineageEnd};
 use knit_api::id::{DataId, RunId};
+use knit_api::plan::PlanSummary;
 use knit_api::run::{Run, RunStatus};
+use knit_api::tag::{self, Tag};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
+
+/// Takes a lineage, one thing after the other: the Data that was asked about first, an edge after both its ends.
+pub trait Form {
+    /// As much of a Data as the form shows.
+    type Data: DeserializeOwned + From<Data>;
+
+    /// There is this Data.
+    fn data(&mut self, data: Self::Data) -> Result<(), Failure>;
+    /// There is this Run.
+    fn run(&mut self, run: Run) -> Result<(), Failure>;
+    /// There is this relation.
+    fn edge(&mut self, edge: LineageEdge) -> Result<(), Failure>;
+}
+
+/// What a drawing shows of a Data. Of the Runs that use it there may be very many: they are not even read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DataNode {
+    /// Its id.
+    #[serde(rename = "knitId")]
+    pub id: DataId,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+}
+
+impl DataNode {
+    fn user_tags(&self) -> impl Iterator<Item = &Tag> {
+        self.tags.iter().filter(|tag| !tag.is_system())
+    }
+
+    fn transient(&self) -> Option<&str> {
+        self.tags.iter().find(|tag| tag.key == tag::TRANSIENT).map(|tag| tag.value.as_str())
+    }
+}
+
+impl From<Data> for DataNode {
+    fn from(data: Data) -> Self {
+        Self { id: data.id, tags: data.tags }
+    }
+}
 
 /// What is known of the lineage of one Data. Nodes and edges stand in the order in which they were found.
 #[derive(Clone, Debug)]
@@ -65,29 +110,26 @@ impl Graph {
         graph
     }
 
-    /// All Data.
-    pub fn data(&self) -> &[Data] {
-        &self.data
+    /// Gives everything to a form: Data, Runs, edges.
+    pub fn draw<F: Form>(self, form: &mut F) -> Result<(), Failure> {
+        let edges: Vec<LineageEdge> = self.edges.iter().map(|edge| self.named(edge)).collect();
+        self.data.into_iter().try_for_each(|data| form.data(data.into()))?;
+        self.runs.into_iter().try_for_each(|run| form.run(run))?;
+        edges.into_iter().try_for_each(|edge| form.edge(edge))
     }
 
-    /// All Runs.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
-    }
-
-    /// All arrows.
-    pub fn edges(&self) -> &[Edge] {
-        &self.edges
+    fn named(&self, edge: &Edge) -> LineageEdge {
+        let end = |node: Node| match node {
+            Node::Data(at) => LineageEnd::KnitId(self.data[at].id.clone()),
+            Node::Run(at) => LineageEnd::RunId(self.runs[at].summary.id.clone()),
+            Node::Root(root) => LineageEnd::Root(root),
+        };
+        LineageEdge { from: end(edge.from), to: end(edge.to), label: edge.label.clone() }
     }
 
     /// The Data whose lineage it is.
     pub fn start(&self) -> &DataId {
         &self.start
-    }
-
-    /// Number of roots.
-    fn roots(&self) -> usize {
-        self.roots
     }
 
     /// True when the Data is in the graph.
@@ -181,32 +223,12 @@ fn mark(status: RunStatus) -> Mark {
     }
 }
 
-/// What a Run executes, as drawings say it.
-fn executes(run: &Run) -> String {
-    match &run.summary.plan.image {
+/// What a Plan executes, as drawings say it.
+pub fn executes(plan: &PlanSummary) -> String {
+    match &plan.image {
         Some(image) => format!("image = {image}"),
-        None => run.summary.plan.title(),
+        None => plan.title(),
     }
-}
-
-/// The text with what means something in XML and HTML replaced, and without control characters.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            '\t' | '\n' => out.push(' '),
-            letter if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => {
-                out.push(char::REPLACEMENT_CHARACTER);
-            }
-            letter => out.push(letter),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -265,15 +287,15 @@ pub(crate) mod tests {
     #[test]
     fn each_relation_is_drawn_once_when_its_second_end_arrives() {
         let graph = sample();
-        let labels: Vec<&str> = graph.edges().iter().map(|edge| edge.label.as_str()).collect();
+        let labels: Vec<&str> = graph.edges.iter().map(|edge| edge.label.as_str()).collect();
         assert_eq!(labels, ["/out", "(log)", "/in", "/upload", ""]);
-        assert_eq!(graph.edges()[4].from, Node::Root(0));
+        assert_eq!(graph.edges[4].from, Node::Root(0));
     }
 
     #[test]
     fn one_data_on_two_inputs_has_two_arrows() {
         let mut graph = Graph::new(data("d", "u", &["r"], &[]));
         graph.add_run(run("r", "waiting", &[("/in/1", "d"), ("/in/2", "d")], &[("/out", "")], None));
-        assert_eq!(graph.edges().len(), 2);
+        assert_eq!(graph.edges.len(), 2);
     }
 }

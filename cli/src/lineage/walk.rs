@@ -1,11 +1,11 @@
-//! Collecting lineage from the server: upstream along the Run that made a Data, downstream along the
-//! Runs that use it. A Run is followed once. What a step needs is asked for at once, not one by one.
+//! Collecting lineage from a server that does not walk it itself: upstream along the Run that made a Data,
+//! downstream along the Runs that use it. A Run is followed once. What a step needs is asked for at once, not one by one.
 
 use super::Graph;
-use crate::args::Depth;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use knit_api::client::{Client, ClientError};
 use knit_api::data::Data;
+use knit_api::graph::Depth;
 use knit_api::id::{DataId, RunId};
 use knit_api::run::Run;
 use std::collections::{HashMap, HashSet};
@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
     pub async fn upstream(&mut self, depth: Depth) -> Result<(), ClientError> {
         let mut frontier = vec![self.graph.start().clone()];
         let mut steps = 0;
-        while !frontier.is_empty() && within(depth, steps) {
+        while !frontier.is_empty() && depth.reaches_beyond(steps) {
             let makers: Vec<RunId> = self.data_of(&frontier).map(|data| data.upstream.run.id.clone()).collect();
             let runs = self.new_runs(makers).await?;
             let ends = |run: &Run| -> Vec<DataId> {
@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
     pub async fn downstream(&mut self, depth: Depth) -> Result<(), ClientError> {
         let mut frontier = vec![self.graph.start().clone()];
         let mut steps = 0;
-        while !frontier.is_empty() && within(depth, steps) {
+        while !frontier.is_empty() && depth.reaches_beyond(steps) {
             let users: Vec<RunId> =
                 self.data_of(&frontier).flat_map(|data| data.downstreams.iter().map(|d| d.run.id.clone())).collect();
             let runs = self.new_runs(users).await?;
@@ -148,12 +148,5 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
-    }
-}
-
-fn within(depth: Depth, steps: u32) -> bool {
-    match depth {
-        Depth::All => true,
-        Depth::Steps(most) => steps < most,
     }
 }

@@ -68,6 +68,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Failure::stdout(&e))
 }
 
+/// Copies a result to stdout and flushes it.
+///
+/// # Errors
+/// A [`Failure`], as [`print`] has it.
+pub fn print_from(text: &mut dyn std::io::Read) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    std::io::copy(text, &mut stdout).and_then(|_| stdout.flush()).map_err(|e| Failure::stdout(&e))
+}
+
 /// Says one line of talk on stderr. A stderr that is gone is no reason to stop working.
 pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", in_words(&plain(text)));

@@ -11,6 +11,7 @@ mod disk;
 mod drain;
 mod events;
 mod explain;
+mod graphs;
 pub(crate) mod guard;
 mod health;
 mod impact;
@@ -48,6 +49,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/data/{id}/files/{*path}", get(content::file))
         .route("/data/{id}/manifest", get(content::manifest))
         .route("/data/{id}/verify", post(content::verify))
+        .route("/data/{id}/lineage", get(graphs::lineage))
         .route("/plans", get(plans::find).post(plans::register))
         .route("/plans/dry-run", post(explain::dry_run))
         .route("/plans/{id}", get(plans::show))
@@ -56,6 +58,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/plans/{id}/annotations", put(plans::annotate))
         .route("/plans/{id}/serviceaccount", put(plans::set_service_account).delete(plans::unset_service_account))
         .route("/plans/{id}/explain", get(explain::plan))
+        .route("/plans/{id}/graph", get(graphs::plans))
         .route("/plans/{id}/wait", get(plans::wait))
         .route("/runs", get(runs::find))
         .route("/runs/events", get(events::events))

@@ -32,6 +32,18 @@ impl Query {
         self.0.iter().any(|(key, _)| key == name)
     }
 
+    /// Whether something is wanted: the bare name says yes; `None` when it is not named.
+    pub(super) fn switch(&self, name: &str) -> Answer<Option<bool>> {
+        match self.first(name) {
+            None => Ok(self.has(name).then_some(true)),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => {
+                Err(Refused::bad_request(format!("parameter {name}: \"{other}\" is neither true nor false")))
+            }
+        }
+    }
+
     /// The first occurrence, split at commas.
     pub(super) fn list<T: for<'a> From<&'a str>>(&self, name: &str) -> Vec<T> {
         self.first(name).map(|text| text.split(',').map(T::from).collect()).unwrap_or_default()
@@ -171,6 +183,16 @@ mod tests {
         for wrong in ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=99999999999999999999"] {
             assert_eq!(limit(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_switch_is_on_when_it_is_named_and_not_denied() {
+        let query = Query::parse("a&b=&c=true&d=false&e=maybe");
+        assert_eq!(
+            ["a", "b", "c", "d", "z"].map(|name| query.switch(name).unwrap()),
+            [Some(true), Some(true), Some(true), Some(false), None]
+        );
+        assert!(query.switch("e").is_err());
     }
 
     #[test]

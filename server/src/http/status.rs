@@ -35,6 +35,7 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
             capability::EXPLAIN,
             capability::IMPACT,
             capability::REMOVE_DATA,
+            capability::LINEAGE,
         ]
         .map(str::to_owned)
         .to_vec(),

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod identity;
 pub mod lifecycle;
+pub mod lineage;
 pub mod nearness;
 pub mod plan;
 pub mod projection;

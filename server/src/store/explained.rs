@@ -3,11 +3,14 @@
 
 use super::engine::{Row, Value, WALK, args, batch, list};
 use super::test_postgres as postgres;
-use super::{Projected, Registered, Store, Upload, candidates, claims, data, nominations, plans, runs, tags, watching};
+use super::{
+    Projected, Registered, Store, Upload, candidates, claims, data, graphs, nominations, plans, runs, tags, watching,
+};
 use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 async fn sqlite(folder: &Path) -> Store {
     Store::open_sqlite(&folder.join("state.db")).await.unwrap()
@@ -172,6 +175,10 @@ async fn fill_with(store: &Store, statements: &[&str]) {
     tx.commit().await.unwrap();
 }
 
+/// A name of its own for each prepared statement: the driver keeps what it has prepared by its text, and what is
+/// explained drops that.
+static NAMES: AtomicUsize = AtomicUsize::new(0);
+
 /// How the database goes about a statement: PostgreSQL without regard to the parameters, as it may from
 /// the sixth time on.
 async fn explain(store: &Store, sql: &str, args: &[Value<'_>]) -> String {
@@ -187,14 +194,14 @@ async fn explain_after(store: &Store, first: &str, sql: &str, args: &[Value<'_>]
             Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
         })
         .unzip();
+    let name = format!("q{}", NAMES.fetch_add(1, Ordering::Relaxed));
     let mut tx = store.db.begin().await.unwrap();
     let prepare = format!(
-        "{first}; set local plan_cache_mode = force_generic_plan; deallocate all; prepare q ({}) as {sql}",
+        "{first}; set local plan_cache_mode = force_generic_plan; deallocate all; prepare {name} ({}) as {sql}",
         types.join(", ")
     );
     tx.script(tx.choose(String::new(), prepare)).await.unwrap();
-    // The statement behind it tells this text from others, none of which is prepared any more.
-    let execute = format!("explain execute q ({}) -- {sql}", literals.join(", "));
+    let execute = format!("explain execute {name} ({})", literals.join(", "));
     let explain: &'static str = tx.choose(format!("explain query plan {sql}"), execute).leak();
     let (args, column) = tx.choose((args, 3), (&[], 0));
     let text = |row: &Row| row.text(column).unwrap();
@@ -288,7 +295,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     let one = list(["d1"]);
     let (statuses, late) = (list(["waiting"]), i64::MAX);
     let combinations: &'static str = super::projection::missing_combinations(2, 0);
-    let statements: [(&str, Vec<Value<'_>>); 15] = [
+    let statements: [(&str, Vec<Value<'_>>); 19] = [
         (nominations::NOMINATE_DATA, args!["d1"].to_vec()),
         (nominations::WITHDRAW_DATA, args!["d1"].to_vec()),
         (nominations::NOMINATE_INPUT, args!["m1"].to_vec()),
@@ -302,6 +309,10 @@ async fn hot_statements_go_by_indexes_on_both() {
         (runs::PLAN_USES, args![&one].to_vec()),
         (data::DOWNSTREAMS, args![&one].to_vec()),
         (data::NOMINATIONS, args![&one].to_vec()),
+        (graphs::ABOVE, args!["d1"].to_vec()),
+        (graphs::BELOW, args!["d1"].to_vec()),
+        (graphs::MAKERS, args![&one].to_vec()),
+        (graphs::USERS, args![&one].to_vec()),
         (plans::MOUNT_USES, args![&one].to_vec()),
         (tags::USES, args![&one].to_vec()),
     ];

@@ -14,6 +14,7 @@ mod data;
 mod engine;
 mod explain;
 mod garbage;
+mod graphs;
 mod impact;
 mod migrations;
 mod nominations;

@@ -5,6 +5,7 @@ mod candidates;
 mod contention;
 mod data;
 mod explain;
+mod graphs;
 mod impact;
 mod loops;
 mod migrations;

@@ -1,14 +1,19 @@
 //! `knit data lineage`.
 
-use crate::args::{self, Depth};
+use crate::drawing::{self, Flags};
+use crate::lineage::Form;
+use crate::lineage::dot::Dot;
+use crate::lineage::json::Json;
+use crate::lineage::picture::Picture;
 use crate::lineage::walk::Walk;
-use crate::lineage::{Graph, dot, json, svg, tree};
-use crate::project::Project;
+use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
-use crate::terminal::{ExitCode, Failure, note, print, print_json, stdout_is_terminal};
-use knit_api::candidate::Kind;
+use crate::terminal::{ExitCode, Failure, note};
 use knit_api::client::ClientError;
+use knit_api::graph::{LineageLine, View};
 use knit_api::id::DataId;
+use knit_api::run::Run;
+use knit_api::server::capability;
 
 /// Draw what a Data was made from, and what was made from it. Without -u and -d, both.
 #[derive(Debug, clap::Args)]
@@ -20,61 +25,40 @@ Examples:
   # Everything that was made from this dataset, as a picture
   knit data lineage -d -n all -o svg 0b1c2d3e > lineage.svg")]
 pub struct Lineage {
-    /// Follow what it was made from
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
-    upstream: Option<bool>,
-    /// Follow what was made from it
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
-    downstream: Option<bool>,
-    /// How many steps from Data to Data are followed: a number, or all
-    #[arg(short, long = "numbers", value_name = "N|all", default_value = "3", allow_hyphen_values = true)]
-    numbers: Depth,
+    #[command(flatten)]
+    flags: Flags,
     /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
-    /// How to draw it: tree, dot (for Graphviz), svg or json [default: tree on a terminal, dot elsewhere]
-    #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true)]
-    output: Option<Form>,
 }
 
-/// The forms in which lineage can be drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// Text for Graphviz.
-    Dot,
-    /// Text for a terminal.
-    Tree,
-    /// A picture.
-    Svg,
-    /// Data, Runs and arrows.
-    Json,
-}
+/// Things that are named but not there any more.
+type Missing = Vec<String>;
 
 impl Lineage {
     /// Follows lineage on the server, and prints the drawing.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let server = project.server()?;
-        let what = format!("cannot draw the lineage of {}", self.id);
-        let failed = |e: &ClientError| server.failed(&what, e);
-        let ask = async |id: &DataId| server.client.data(id).await?.ok_or(ClientError::Missing(Kind::Data));
-        let start = server.by_id(&self.id, ask).await.map_err(|error| match error {
-            ClientError::Missing(_) => failed(&error).advice("find it by its tags: knit data find -t KEY:VALUE"),
-            _ => failed(&error),
-        })?;
-        let neither = self.upstream.is_none() && self.downstream.is_none();
-        let progress = Progress::waiting(&format!("following {}", self.id));
-        let mut walk = Walk::new(&server.client, start);
-        if self.upstream.unwrap_or(neither) {
-            walk.upstream(self.numbers).await.map_err(|e| failed(&e))?;
-        }
-        if self.downstream.unwrap_or(neither) {
-            walk.downstream(self.numbers).await.map_err(|e| failed(&e))?;
-        }
-        progress.clear();
-        let (graph, missing) = walk.finish();
-        self.print(&graph)?;
+        let missing = match self.flags.form() {
+            drawing::Form::Dot => {
+                let mut dot = Dot::default();
+                let missing = self.draw(&server, &mut dot).await?;
+                dot.print()?;
+                missing
+            }
+            drawing::Form::Json => {
+                let mut json = Json::default();
+                let missing = self.draw(&server, &mut json).await?;
+                json.print()?;
+                missing
+            }
+            form => {
+                let mut picture = Picture::new(form, &self.what());
+                let missing = self.draw(&server, &mut picture).await?;
+                picture.print()?;
+                missing
+            }
+        };
         if missing.is_empty() {
             return Ok(ExitCode::Ok);
         }
@@ -82,12 +66,50 @@ impl Lineage {
         Ok(ExitCode::Partial)
     }
 
-    fn print(&self, graph: &Graph) -> Result<(), Failure> {
-        match self.output.unwrap_or(if stdout_is_terminal() { Form::Tree } else { Form::Dot }) {
-            Form::Dot => print(&dot::draw(graph)),
-            Form::Tree => print(&tree::draw(graph)),
-            Form::Svg => print(&svg::draw(graph)),
-            Form::Json => print_json(&json::document(graph)),
+    fn what(&self) -> String {
+        format!("cannot draw the lineage of {}", self.id)
+    }
+
+    async fn draw<F: Form>(&self, server: &Server, form: &mut F) -> Result<Missing, Failure> {
+        let failed = |error: &ClientError| {
+            let failure = server.failed(self.what(), error);
+            if failure.exit_code() == ExitCode::NotFound { failure.advice(ADVICE) } else { failure }
+        };
+        let _progress = Progress::waiting(&format!("following {}", self.id));
+        if !server.client.can(capability::LINEAGE).await.map_err(|e| failed(&e))? {
+            return self.walk(server, form).await;
         }
+        let ask = async |id: &DataId| server.client.lineage::<F::Data, Run>(id, self.flags.reach(), View::Full).await;
+        let mut lines = server.by_id(&self.id, ask).await.map_err(|e| failed(&e))?;
+        while let Some(line) = lines.next().await.map_err(|e| failed(&e))? {
+            match line {
+                LineageLine::Data(data) => form.data(data)?,
+                LineageLine::Run(run) => form.run(run)?,
+                LineageLine::Edge(edge) => form.edge(edge)?,
+                LineageLine::End(_) => {}
+            }
+        }
+        Ok(Missing::new())
+    }
+
+    /// On an original server, everything is asked for by itself.
+    async fn walk<F: Form>(&self, server: &Server, form: &mut F) -> Result<Missing, Failure> {
+        let failed = |error: &ClientError| server.failed(self.what(), error);
+        let start = server.client.data(&self.id).await.map_err(|e| failed(&e))?.ok_or_else(|| {
+            Failure::new(self.what()).why("there is no such Data").advice(ADVICE).exit(ExitCode::NotFound)
+        })?;
+        let reach = self.flags.reach();
+        let mut walk = Walk::new(&server.client, start);
+        if reach.upstream {
+            walk.upstream(reach.depth).await.map_err(|e| failed(&e))?;
+        }
+        if reach.downstream {
+            walk.downstream(reach.depth).await.map_err(|e| failed(&e))?;
+        }
+        let (graph, missing) = walk.finish();
+        graph.draw(form)?;
+        Ok(missing)
     }
 }
+
+const ADVICE: &str = "find it by its tags: knit data find -t KEY:VALUE";

@@ -45,6 +45,10 @@ pub enum Command {
     /// Compare a Data, or a folder, with what was registered
     Verify(verify::Verify),
     /// Draw what a Data was made from, and what was made from it
+    ///
+    /// A step leads from a Data to the Run that made it, or to each Run that uses it, and on to the other Data of
+    /// that Run. Without -u and -d both directions are drawn. The svg needs no Graphviz; dot and json may be of any
+    /// size, a tree stops after 1000 lines and a picture is drawn of up to 5000 nodes.
     Lineage(lineage::Lineage),
     /// Tell which inputs of Plans a Data fits, and what it lacks for others
     Explain(explain::Explain),

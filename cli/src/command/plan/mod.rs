@@ -7,6 +7,7 @@ pub mod diff;
 pub mod explain;
 pub mod find;
 mod foresee;
+pub mod graph;
 pub mod resource;
 pub mod service_account;
 pub mod show;
@@ -39,6 +40,13 @@ pub enum Command {
     Find(find::Find),
     /// Print one Plan
     Show(show::PlanShow),
+    /// Draw which Plans can feed a Plan, and which it can feed
+    ///
+    /// An output or log can feed an input if it has all tags that the input asks for. A step leads from a Plan to its
+    /// neighbours. Without -u and -d both directions are drawn; --upstream=false alone draws the Plan by itself.
+    /// The svg needs no Graphviz; dot and json may be of any size, a tree stops after 1000 lines and a picture is
+    /// drawn of up to 5000 nodes.
+    Graph(graph::PlanGraph),
     /// Let a Plan make new Runs, or stop it from doing so
     Active(active::Active),
     /// Change how much cpu, memory and the like a Plan's Runs get
@@ -79,6 +87,7 @@ impl Command {
             Self::Apply(command) => command.run(project).await,
             Self::Find(command) => command.run(project).await,
             Self::Show(command) => command.run(project).await,
+            Self::Graph(command) => command.run(project).await,
             Self::Active(command) => command.run(project).await,
             Self::Resource(command) => command.run(project).await,
             Self::Annotate(command) => command.run(project).await,

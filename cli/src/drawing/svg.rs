@@ -1,10 +1,7 @@
-//! Lineage as SVG, drawn without Graphviz: layers from left to right, each node in the layer after the
-//! last of those it comes from, and within a layer where its neighbours are.
+//! A drawing as SVG, made without Graphviz: layers from left to right, each node in the layer after the last of
+//! those it comes from, and within a layer where its neighbours are.
 
-use super::{Graph, Mark, Node, escaped, executes, mark};
-use crate::terminal::plain;
-use knit_api::tag;
-use knit_api::time::Timestamp;
+use super::{Arrow, Drawing, Node, escaped, shortened};
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -18,17 +15,17 @@ const PADDING: usize = 8;
 const GAP: usize = 60;
 /// Pixels between two boxes of a layer.
 const SPACE: usize = 24;
+/// Pixels from side to side of a point.
+const POINT: usize = 8;
 /// Times that each layer is put in order by its neighbours.
 const SWEEPS: usize = 6;
 /// Longest line in a box, in columns.
 const LONGEST: usize = 60;
 
-struct Shape {
+struct Shape<'a> {
+    node: &'a Node,
     title: String,
     lines: Vec<String>,
-    colour: &'static str,
-    background: &'static str,
-    title_colour: &'static str,
     width: usize,
     height: usize,
     layer: usize,
@@ -37,105 +34,47 @@ struct Shape {
 }
 
 /// The whole document.
-pub fn draw(graph: &Graph) -> String {
-    let mut shapes = shapes(graph);
-    let edges = edges(graph);
-    arrange(&mut shapes, &edges);
+pub fn draw(drawing: &Drawing) -> String {
+    let mut shapes: Vec<Shape<'_>> = drawing.nodes.iter().map(shape).collect();
+    arrange(&mut shapes, &drawing.arrows);
     let width = shapes.iter().map(|s| s.x + s.width).max().unwrap_or(0) + GAP;
     let height = shapes.iter().map(|s| s.y + s.height).max().unwrap_or(0) + SPACE;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"11\">\n\
-         <title>Lineage of {}</title>\n\
+         <title>{}</title>\n\
          <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
          orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"#555555\"/></marker></defs>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n",
-        escaped(graph.start().as_str())
+        escaped(&drawing.title)
     );
-    for (from, to, label) in &edges {
-        arrow(&mut text, &shapes[*from], &shapes[*to], label);
+    for one in &drawing.arrows {
+        arrow(&mut text, &shapes[one.from], &shapes[one.to], &one.label);
     }
     for shape in &shapes {
-        boxed(&mut text, shape);
+        if shape.node.look.is_point { point(&mut text, shape) } else { boxed(&mut text, shape) }
     }
     text.push_str("</svg>\n");
     text
 }
 
-/// Data first, then Runs.
-fn shapes(graph: &Graph) -> Vec<Shape> {
-    let data = graph.data().iter().map(|data| {
-        let mut lines: Vec<String> = data
-            .tags
-            .iter()
-            .filter(|tag| tag.key == tag::TIMESTAMP)
-            .map(|tag| Timestamp::parse_strict(&tag.value).map_or(tag.value.clone(), |t| t.in_local_zone().to_string()))
-            .collect();
-        lines.extend(data.transient().map(str::to_owned));
-        lines.extend(data.user_tags().map(ToString::to_string));
-        let background = if data.id == *graph.start() { "#d4ecc6" } else { "#FFFFFF" };
-        shape(format!("Data {}", data.id), lines, "#1c9930", background, "#FFFFFF")
-    });
-    let runs = graph.runs().iter().map(|run| {
-        let background = match mark(run.summary.status) {
-            Mark::Badly => "#FFD0D0",
-            Mark::Parked => "#E8E8E8",
-            Mark::Well | Mark::Plain => "#FFFFFF",
-        };
-        let mut lines = vec![run.summary.status.to_string(), executes(run)];
-        lines.push(format!("since {}", run.summary.updated_at.in_local_zone()));
-        shape(format!("Run {}", run.summary.id), lines, "#FFA500", background, "#000000")
-    });
-    data.chain(runs).collect()
-}
-
-fn shape(
-    title: String,
-    lines: Vec<String>,
-    colour: &'static str,
-    background: &'static str,
-    title_colour: &'static str,
-) -> Shape {
-    let (title, lines) = (shortened(&title), lines.iter().map(|line| shortened(line)).collect::<Vec<_>>());
+fn shape(node: &Node) -> Shape<'_> {
+    let (title, lines) = (shortened(&node.title, LONGEST), node.lines.iter().map(|line| shortened(line, LONGEST)));
+    let lines: Vec<String> = lines.collect();
     let columns = lines.iter().chain([&title]).map(|line| line.width()).max().unwrap_or(0);
-    let height = LINE * (lines.len() + 1) + 2 * PADDING;
-    Shape {
-        title,
-        lines,
-        colour,
-        background,
-        title_colour,
-        width: columns * COLUMN + 2 * PADDING,
-        height,
-        layer: 0,
-        x: 0,
-        y: 0,
-    }
-}
-
-fn shortened(line: &str) -> String {
-    let line = plain(line).replace(['\n', '\t'], " ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
-/// Arrows by the places of shapes; roots are not drawn.
-fn edges(graph: &Graph) -> Vec<(usize, usize, String)> {
-    let place = |node: Node| match node {
-        Node::Data(at) => Some(at),
-        Node::Run(at) => Some(graph.data().len() + at),
-        Node::Root(_) => None,
+    let (width, height) = if node.look.is_point {
+        (POINT, POINT)
+    } else {
+        (columns * COLUMN + 2 * PADDING, LINE * (lines.len() + 1) + 2 * PADDING)
     };
-    graph.edges().iter().filter_map(|edge| Some((place(edge.from)?, place(edge.to)?, edge.label.clone()))).collect()
+    Shape { node, title, lines, width, height, layer: 0, x: 0, y: 0 }
 }
 
 /// Gives every shape its layer and its place.
-fn arrange(shapes: &mut [Shape], edges: &[(usize, usize, String)]) {
+fn arrange(shapes: &mut [Shape<'_>], arrows: &[Arrow]) {
     let mut before = vec![Vec::new(); shapes.len()];
     let mut after = vec![Vec::new(); shapes.len()];
-    for (from, to, _) in edges {
+    for Arrow { from, to, .. } in arrows {
         after[*from].push(*to);
         before[*to].push(*from);
     }
@@ -147,7 +86,7 @@ fn arrange(shapes: &mut [Shape], edges: &[(usize, usize, String)]) {
     for sweep in 0..SWEEPS {
         order(&mut layers, if sweep % 2 == 0 { &before } else { &after }, sweep % 2 == 0);
     }
-    let labels = edges.iter().map(|(_, _, label)| label.width()).max().unwrap_or(0);
+    let labels = arrows.iter().map(|arrow| arrow.label.width()).max().unwrap_or(0);
     let gap = GAP + labels.min(LONGEST) * COLUMN;
     let tallest = layers.iter().map(|layer| tall(shapes, layer)).max().unwrap_or(0);
     let mut x = SPACE;
@@ -162,13 +101,13 @@ fn arrange(shapes: &mut [Shape], edges: &[(usize, usize, String)]) {
     }
 }
 
-fn tall(shapes: &[Shape], layer: &[usize]) -> usize {
+fn tall(shapes: &[Shape<'_>], layer: &[usize]) -> usize {
     layer.iter().map(|at| shapes[*at].height + SPACE).sum()
 }
 
 /// The layer of a node is the length of the longest way to it. Lineage has no circles; should a server
 /// claim one, its nodes stay where they are first.
-fn layer(shapes: &mut [Shape], before: &[Vec<usize>], after: &[Vec<usize>]) {
+fn layer(shapes: &mut [Shape<'_>], before: &[Vec<usize>], after: &[Vec<usize>]) {
     let mut waiting_for: Vec<usize> = before.iter().map(Vec::len).collect();
     let mut ready: Vec<usize> = (0..shapes.len()).filter(|at| waiting_for[*at] == 0).collect();
     while let Some(at) = ready.pop() {
@@ -206,7 +145,7 @@ fn order(layers: &mut [Vec<usize>], neighbours: &[Vec<usize>], forwards: bool) {
     }
 }
 
-fn arrow(text: &mut String, from: &Shape, to: &Shape, label: &str) {
+fn arrow(text: &mut String, from: &Shape<'_>, to: &Shape<'_>, label: &str) {
     let (x1, y1) = (from.x + from.width, from.y + from.height / 2);
     let (x2, y2) = (to.x, to.y + to.height / 2);
     let bend = usize::midpoint(x1, x2);
@@ -220,13 +159,24 @@ fn arrow(text: &mut String, from: &Shape, to: &Shape, label: &str) {
             text,
             "<text x=\"{bend}\" y=\"{}\" text-anchor=\"middle\" fill=\"#333333\">{}</text>",
             usize::midpoint(y1, y2).saturating_sub(4),
-            escaped(&shortened(label))
+            escaped(&shortened(label, LONGEST))
         );
     }
 }
 
-fn boxed(text: &mut String, shape: &Shape) {
-    let Shape { x, y, width, height, colour, background, .. } = shape;
+fn point(text: &mut String, shape: &Shape<'_>) {
+    let (middle, colour) = (POINT / 2, shape.node.look.colour);
+    let _ = writeln!(
+        text,
+        "<circle cx=\"{}\" cy=\"{}\" r=\"{middle}\" fill=\"{colour}\"/>",
+        shape.x + middle,
+        shape.y + middle
+    );
+}
+
+fn boxed(text: &mut String, shape: &Shape<'_>) {
+    let Shape { node, x, y, width, height, .. } = shape;
+    let (colour, background) = (node.look.colour, node.look.background);
     let head = LINE + PADDING;
     let _ = writeln!(
         text,
@@ -235,7 +185,7 @@ fn boxed(text: &mut String, shape: &Shape) {
          <text x=\"{}\" y=\"{}\" font-weight=\"bold\" fill=\"{}\">{}</text>",
         x + PADDING,
         y + LINE,
-        shape.title_colour,
+        node.look.title_colour,
         escaped(&shape.title)
     );
     for (place, line) in shape.lines.iter().enumerate() {
@@ -247,16 +197,19 @@ fn boxed(text: &mut String, shape: &Shape) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{data, run, sample};
+    use super::super::tests::{drawing, node};
     use super::*;
 
     #[test]
     fn arrows_lead_to_the_right_and_boxes_do_not_overlap() {
-        let graph = sample();
-        let mut shapes = shapes(&graph);
-        let edges = edges(&graph);
-        arrange(&mut shapes, &edges);
-        for (from, to, _) in &edges {
+        let mut drawing = drawing(
+            "a b c d e f",
+            &[("a", "b", "/x"), ("b", "c", ""), ("a", "c", "/long/label"), ("a", "d", ""), ("e", "d", "")],
+        );
+        drawing.nodes[3].look.is_point = true;
+        let mut shapes: Vec<Shape<'_>> = drawing.nodes.iter().map(shape).collect();
+        arrange(&mut shapes, &drawing.arrows);
+        for Arrow { from, to, .. } in &drawing.arrows {
             assert!(shapes[*from].x + shapes[*from].width < shapes[*to].x);
         }
         for (at, a) in shapes.iter().enumerate() {
@@ -270,9 +223,9 @@ mod tests {
 
     #[test]
     fn text_is_escaped_and_a_circle_does_no_harm() {
-        let mut graph = Graph::new(data("d", "r", &["r"], &["k:<script>"]));
-        graph.add_run(run("r", "failed", &[("/in", "d")], &[("/out", "d")], None));
-        let text = draw(&graph);
-        assert!(text.contains("k:&lt;script&gt;") && !text.contains("<script>"), "{text}");
+        let mut drawing = drawing("a", &[("a", "a", "<x>")]);
+        drawing.nodes[0] = node("Data <d>", &["k:<script>"]);
+        let text = draw(&drawing);
+        assert!(text.contains("k:&lt;script&gt;") && !text.contains("<script>") && !text.contains("<x>"), "{text}");
     }
 }

@@ -1,0 +1,48 @@
+//! `knit plan graph`.
+
+use crate::drawing::{Flags, Form};
+use crate::plan_graph::{dot, json, picture, walk};
+use crate::project::Project;
+use crate::terminal::progress::Progress;
+use crate::terminal::{ExitCode, Failure, note, print, print_json};
+use knit_api::id::PlanId;
+
+/// Draw which Plans can feed a Plan, and which it can feed. Without -u and -d, both.
+#[derive(Debug, clap::Args)]
+pub struct PlanGraph {
+    #[command(flatten)]
+    flags: Flags,
+    /// The Plan
+    #[arg(value_name = "PLAN_ID")]
+    id: PlanId,
+}
+
+impl PlanGraph {
+    /// Follows Plans on the server, and prints the drawing.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let server = project.server()?;
+        let what = format!("cannot draw the Plans around {}", self.id);
+        let progress = Progress::waiting(&format!("following {}", self.id));
+        let collected = walk::collect(&server, &self.id, self.flags.reach()).await;
+        progress.clear();
+        let (graph, missing) = collected.map_err(|error| {
+            let failure = server.failed(&what, &error);
+            if failure.exit_code() == ExitCode::NotFound {
+                failure.advice("list them: knit plan find")
+            } else {
+                failure
+            }
+        })?;
+        match self.flags.form() {
+            Form::Dot => print(&dot::draw(&graph))?,
+            Form::Json => print_json(&json::document(&graph))?,
+            form => form.print(&picture::picture(&graph, form, &what)?)?,
+        }
+        if missing.is_empty() {
+            return Ok(ExitCode::Ok);
+        }
+        let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        note(&format!("left out, because they are not there any more: {}", missing.join(", ")));
+        Ok(ExitCode::Partial)
+    }
+}
