@@ -35,7 +35,7 @@ impl Diff {
         let format = Format::or_fitting(self.output.format);
         let equal = before.digest().is_some() && before.digest() == after.digest();
         let differences = if equal {
-            Rows::begin(format, "")?.end()?
+            Rows::begin(format, "").end()?
         } else {
             before.read_both(after, &server, move |before, after| compare(before, after, format)).await?
         };
@@ -75,7 +75,7 @@ fn next(entries: &mut dyn Entries) -> Result<Option<Kept>, Trouble> {
 
 /// Prints the differences; tells how many there are.
 fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) -> Result<u64, Trouble> {
-    let mut rows = Rows::begin(format, "")?;
+    let mut rows = Rows::begin(format, "");
     let (mut old, mut new) = (next(before)?, next(after)?);
     loop {
         let order = match (&old, &new) {

@@ -463,6 +463,38 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_came_is_all_that_was_asked_for_and_as_it_was_registered() {
+        let write = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (path, content) in files {
+                let path = folder.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            let mut list = Vec::new();
+            let sealed = bundle::seal(folder.path(), Some(&mut list), &bundle::SealOptions::default()).unwrap();
+            (list, sealed.digest)
+        };
+        let (whole, digest) = write(&[("a", "1"), ("d/a", "2"), ("d/b", "3"), ("e/c", "4")]);
+        for (globs, part, good) in [
+            (&["a"][..], &[("a", "1"), ("d/a", "2")][..], true),
+            (&["b"], &[("d/b", "3")], true),
+            (&["a"], &[("a", "1")], false),
+            (&["a"], &[("a", "1"), ("d/a", "9")], false),
+            (&["b"], &[("d/b", "3"), ("x", "")], false),
+            (&["b"], &[("d/b", "3"), ("d/c", "")], false),
+            (&["b"], &[], false),
+            (&["none"], &[], true),
+        ] {
+            let (part, of_part) = write(part);
+            let mut received = ManifestReader::new(&part[..], of_part).unwrap();
+            let mut expected = ManifestReader::new(&whole[..], digest).unwrap();
+            let agreed = agree(&mut received, &mut expected, &Selection::new(globs).unwrap());
+            assert_eq!(agreed.is_ok(), good, "{globs:?}: {agreed:?}");
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_replaced_is_gone_and_nothing_is_left_beside() {
         let root = tempfile::tempdir().unwrap();
         let place = root.path().join("d1");
