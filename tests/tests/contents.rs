@@ -27,7 +27,7 @@ fn sample(world: &World) -> PathBuf {
         &[
             ("a.txt", b"alpha\n"),
             ("empty/", b""),
-            ("sub/b.bin", &[7; 300_000]),
+            ("sub/b.bin", &vec![7; 300_000]),
             ("sub/deep/c.txt", b"gamma\n"),
             ("zero", b""),
             ("sub/new\nline", b"x"),
@@ -188,7 +188,7 @@ fn a_part_of_a_data_is_pulled_and_compared_with_what_was_registered() {
     // Damaged on the server's disk, as long as before.
     fs::write(volume(&world, &data).join("a.txt"), "alphA\n").expect("a file");
     pull(&["-x", "--include", "a.txt"]).fails(8, &["a.txt", "other than it was registered"]);
-    assert_eq!(fs::read_dir(&into).map(Iterator::count).unwrap_or(0), 0, "nothing of it stays");
+    assert_eq!(fs::read_dir(&into).map_or(0, Iterator::count), 0, "nothing of it stays");
     pull(&["-x", "--include", "c.txt"]).ok();
 }
 

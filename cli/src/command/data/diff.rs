@@ -48,7 +48,7 @@ impl Diff {
 
 /// One path at which they differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Change {
+struct Row {
     #[serde(flatten)]
     path: EntryPath,
     /// `added`, `removed` or `changed`.
@@ -117,7 +117,7 @@ fn print(rows: &mut Rows, before: Option<Kept>, after: Option<Kept>) -> Result<(
         _ => "changed",
     };
     let name = path_text(&path);
-    rows.item(|| Change { path: EntryPath::of(&path), change, what, before, after }, || line, || name)
+    rows.item(|| Row { path: EntryPath::of(&path), change, what, before, after }, || line, || name)
 }
 
 fn changed(before: &Thing, after: &Thing) -> Vec<&'static str> {

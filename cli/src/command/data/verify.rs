@@ -86,7 +86,7 @@ impl Verify {
             .map_err(|e| Failure::new(&what).why(e))?;
         let contents = Contents::of(server, &self.id, b"", &what).await?;
         let (folder, told) = (folder.to_owned(), what.clone());
-        let totals = contents.read(server, move |entries| {
+        let totals = contents.read_at_leisure(server, move |entries| {
             let mut rows = Rows::begin(format, "");
             let mut unprinted = None;
             let mut watch = |compared: Compared<'_>| match compared {
