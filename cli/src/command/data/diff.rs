@@ -3,7 +3,7 @@
 use crate::contents::{Contents, Thing, Trouble, path_text, size_text};
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Format, Output, Rows, note};
-use knit_api::bundle::{Entries, Entry, canonical_order};
+use knit_api::bundle::{Entries, Kept, canonical_order};
 use knit_api::content::EntryPath;
 use knit_api::id::DataId;
 use serde::Serialize;
@@ -62,15 +62,8 @@ struct Row {
     after: Option<Thing>,
 }
 
-/// An entry, kept while its list goes on.
-struct Kept {
-    path: Vec<u8>,
-    thing: Thing,
-}
-
 fn next(entries: &mut dyn Entries) -> Result<Option<Kept>, Trouble> {
-    let kept = |entry: Entry<'_>| Kept { path: entry.path.to_vec(), thing: Thing::of(&entry) };
-    Ok(entries.next()?.map(kept))
+    Ok(entries.next()?.map(|entry| Kept::of(&entry)))
 }
 
 /// Prints the differences; tells how many there are.
@@ -94,22 +87,22 @@ fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) ->
         if order != Ordering::Less {
             new = next(after)?;
         }
-        print(&mut rows, here_before, here_after)?;
+        if here_before != here_after {
+            print(&mut rows, here_before.as_ref(), here_after.as_ref())?;
+        }
     }
     Ok(rows.end()?)
 }
 
-/// Prints one path, if there is a difference at it.
-fn print(rows: &mut Rows, before: Option<Kept>, after: Option<Kept>) -> Result<(), Failure> {
-    let path = before.as_ref().or(after.as_ref()).map(|kept| kept.path.clone()).unwrap_or_default();
-    let (before, after) = (before.map(|kept| kept.thing), after.map(|kept| kept.thing));
+/// Prints one path at which there is a difference.
+fn print(rows: &mut Rows, before: Option<&Kept>, after: Option<&Kept>) -> Result<(), Failure> {
+    let path = before.or(after).map(|kept| kept.path.clone()).unwrap_or_default();
+    let thing = |kept: &Kept| Thing::of(&kept.entry());
+    let (before, after) = (before.map(thing), after.map(thing));
     let what = match (&before, &after) {
         (Some(before), Some(after)) => changed(before, after),
         _ => Vec::new(),
     };
-    if before.is_some() && after.is_some() && what.is_empty() {
-        return Ok(());
-    }
     let line = line(&path, before.as_ref(), after.as_ref(), &what);
     let change = match (&before, &after) {
         (None, _) => "added",
