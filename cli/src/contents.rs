@@ -2,15 +2,15 @@
 //! every server sends. Nothing of it is written down.
 
 use crate::project::Server;
-use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, stdout_is_terminal};
 use knit_api::bundle::{self, ArchiveReader, Content, Digest, Entries, Entry, Form, ManifestReader, is_plain_path};
-use knit_api::client::{Arriving, ClientError, Download, ManifestStream, PartReader};
+use knit_api::client::{Arriving, ClientError, Download, ManifestStream};
 use knit_api::content::EntryPath;
 use knit_api::id::DataId;
 use knit_api::server::capability;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 /// The entries of a Data, still to come.
@@ -76,8 +76,18 @@ impl Contents {
         W: FnOnce(&mut dyn Entries) -> Result<T, Trouble> + Send + 'static,
     {
         let (one, arriving) = self.source.open();
-        let _progress = Progress::waiting(&self.what);
         let outcome = looking(move || look(&mut *one.entries()?)).await;
+        settled(server, &self.what, [arriving], outcome).await
+    }
+
+    /// The same for one who takes long over each entry, which no server waits for: the list is fetched first.
+    pub async fn read_at_leisure<T, W>(self, server: &Server, look: W) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        W: FnOnce(&mut dyn Entries) -> Result<T, Trouble> + Send + 'static,
+    {
+        let (one, arriving) = self.source.open();
+        let outcome = looking(move || look(&mut *one.fetched()?.entries()?)).await;
         settled(server, &self.what, [arriving], outcome).await
     }
 
@@ -99,11 +109,11 @@ impl Source {
             Self::Manifest(manifest) => {
                 let digest = (!manifest.is_part()).then_some(manifest.digest());
                 let (reader, arriving) = manifest.open();
-                (Opened::Manifest(reader, digest), arriving)
+                (Opened::Manifest(Box::new(reader), digest), arriving)
             }
             Self::Archive(archive) => {
                 let (reader, arriving) = archive.open();
-                (Opened::Archive(reader), arriving)
+                (Opened::Archive(Box::new(reader)), arriving)
             }
         }
     }
@@ -112,11 +122,27 @@ impl Source {
 /// A list that is read on a thread that may wait.
 enum Opened {
     /// With the digest that covers it, if it is whole.
-    Manifest(PartReader, Option<Digest>),
-    Archive(PartReader),
+    Manifest(Box<dyn Read + Send>, Option<Digest>),
+    Archive(Box<dyn Read + Send>),
 }
 
 impl Opened {
+    /// With all of it in a temporary file.
+    fn fetched(self) -> Result<Self, Trouble> {
+        let fetch = |mut stream: Box<dyn Read + Send>| -> Result<Box<dyn Read + Send>, Trouble> {
+            let copied = tempfile::tempfile().and_then(|mut file| {
+                io::copy(&mut stream, &mut file)?;
+                file.seek(SeekFrom::Start(0))?;
+                Ok(file)
+            });
+            Ok(Box::new(copied.map_err(|e| bundle::Error::Stream { cause: e })?))
+        };
+        Ok(match self {
+            Self::Manifest(stream, digest) => Self::Manifest(fetch(stream)?, digest),
+            Self::Archive(stream) => Self::Archive(fetch(stream)?),
+        })
+    }
+
     fn entries(self) -> Result<Box<dyn Entries>, bundle::Error> {
         Ok(match self {
             Self::Manifest(reader, Some(digest)) => Box::new(ManifestReader::new(reader, digest)?),
@@ -148,6 +174,8 @@ async fn settled<T, const N: usize>(
         }
     }
     outcome.map_err(|trouble| match trouble {
+        // Nothing is wrong with the network by now, so this is of this machine.
+        Trouble::List(error @ bundle::Error::Stream { .. }) => Failure::new(what).why(error),
         Trouble::List(error) => Failure::new(what).why(error).exit(ExitCode::Integrity),
         Trouble::Use(failure) => failure,
     })

@@ -307,3 +307,63 @@ fn what_is_no_archive_is_refused_at_once_although_more_is_promised() {
     assert_eq!(ended.code, Some(8), "{ended:?}");
     assert_eq!(home.names("out"), Vec::<String>::new());
 }
+
+#[test]
+fn a_data_is_looked_into_while_its_archive_passes_by() {
+    let bytes = archive(&[("a.txt", "hello\n"), ("sub/b", "b"), ("sub/deep/c", "ccc")]);
+    let (server, home) = pulled_from(move || chunked("", &bytes, &format!("x-checksum-md5: {}\r\n", md5(&bytes))));
+    for (arguments, code, printed) in [
+        (&["ls", "d1", "-o", "name"][..], 0, "a.txt\nsub\n"),
+        (&["ls", "-R", "d1", "-o", "name"], 0, "a.txt\nsub\nsub/b\nsub/deep\nsub/deep/c\n"),
+        (&["ls", "d1", "sub", "-o", "name"], 0, "sub/b\nsub/deep\n"),
+        (&["ls", "d1", "none"], 5, ""),
+        (&["cat", "d1", "sub/b"], 0, "b"),
+        (&["cat", "d1", "sub"], 1, ""),
+        (&["cat", "d1", "none"], 5, ""),
+        (&["cat", "--head", "1", "d1", "a.txt"], 1, ""),
+        (&["du", "-s", "d1", "-o", "table"], 0, "      SIZE       FILES  PATH\n        10           3  .\n"),
+        (&["diff", "d1", "d1"], 0, "[]\n"),
+        (&["verify", "d1"], 1, ""),
+        (&["pull", "-x", "--include", "b", "d1"], 1, ""),
+        (&["ls", "d2"], 5, ""),
+    ] {
+        let ended = home.knit(&[&["data"], arguments].concat());
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {ended:?}");
+        assert_eq!(ended.text(), printed, "{arguments:?}: {ended:?}");
+        let words = ended.stderr.trim().lines().count();
+        assert!(words <= 2 && !ended.stderr.contains("Not Found") || arguments == ["ls", "d2"], "{ended:?}");
+    }
+    assert_eq!(home.names("."), [".knitprofile"], "nothing is written down");
+    for request in server.requests() {
+        assert!(request.method == "GET" && ["/api/data/d1", "/api/data/d2"].contains(&&*request.target), "{request:?}");
+    }
+}
+
+#[test]
+fn what_passes_by_is_checked_as_what_is_pulled() {
+    let good = archive(&[("a.txt", "hello\n")]);
+    let bytes = |answer| match answer {
+        Answer::Bytes(bytes) => bytes,
+        Answer::Close(_) | Answer::Early(_) => unreachable!("chunked answers with bytes"),
+    };
+    let wrong_sum = format!("x-checksum-md5: {}\r\n", md5(b"other"));
+    let mut broken_off = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n".to_vec();
+    broken_off.extend_from_slice(&good[..20]);
+    for (name, bytes, close, code) in [
+        ("wrong checksum", bytes(chunked("", &good, &wrong_sum)), false, 8),
+        ("cut, but ended well", bytes(chunked("", &good[..good.len() / 2], "")), false, 8),
+        ("no archive at all", bytes(chunked("", b"<html>", "")), false, 8),
+        ("connection broke", broken_off, true, 1),
+        ("out of order", bytes(chunked("", &archive(&[("b", ""), ("a", "")]), "")), false, 8),
+    ] {
+        let (_server, home) =
+            pulled_from(move || if close { Answer::Close(bytes.clone()) } else { Answer::Bytes(bytes.clone()) });
+        for command in [&["ls", "d1"][..], &["du", "d1"], &["diff", "d1", "d1"], &["cat", "d1", "a.txt"]] {
+            if name == "out of order" && command[0] == "cat" {
+                continue;
+            }
+            let ended = home.knit(&[&["data"], command].concat());
+            assert_eq!(ended.code, Some(code), "{name}: {command:?}: {ended:?}");
+        }
+    }
+}

@@ -698,12 +698,14 @@ async fn the_server_says_what_it_is_and_how_it_does() {
             "push-tags",
             "wait",
             "wait-until",
+            "content",
             "pages",
             "candidates",
             "events",
             "explain",
             "impact",
-            "remove-data"
+            "remove-data",
+            "lineage"
         ])
     );
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
@@ -824,6 +826,47 @@ async fn a_pull_carries_its_checksum_when_trailers_are_wanted() {
     assert!(answer.ends_with(&format!("0\r\nx-checksum-md5: {sum}\r\n\r\n")), "{answer}");
     let answer = raw(&server, &get("")).await;
     assert!(!answer.contains("x-checksum-md5") && answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_data_is_verified_line_by_line() {
+    let server = fake::server(None).await;
+    let id = pushed(&server, "").await;
+    let answer = call(&server, "POST", &format!("/api/data/{id}/verify")).await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "application/x-ndjson");
+    assert_eq!(answer.text, "{\"done\":{\"entries\":1,\"bytes\":7,\"differences\":0}}\n");
+    call(&server, "POST", "/api/data/none/verify").await.refused(404);
+    server.engine.state().failing.insert("verify", 1);
+    call(&server, "POST", &format!("/api/data/{id}/verify")).await.refused(500);
+}
+
+#[tokio::test]
+async fn a_list_tells_its_digest_and_its_length() {
+    let server = fake::server(None).await;
+    let id = pushed(&server, "").await;
+    let answer = call(&server, "GET", &format!("/api/data/{id}/manifest")).await;
+    let digest = answer.headers["x-knit-digest"].to_str().unwrap();
+    assert_eq!(answer.text, format!("manifest {digest}"));
+    assert_eq!(answer.headers[header::CONTENT_LENGTH], answer.text.len().to_string());
+    call(&server, "GET", &format!("/api/data/{id}/manifest?under=x")).await.refused(404);
+    server.engine.state().failing.insert("manifest", 1);
+    call(&server, "GET", &format!("/api/data/{id}/manifest")).await.refused(500);
+}
+
+#[tokio::test]
+async fn a_data_without_a_list_says_so() {
+    let server = working().await;
+    server.engine.state().ends_at_once = Some(0);
+    server.engine.state().refused = Some("it is too deep".to_owned());
+    let plan = registered(&server, &plan_of("a:b")).await;
+    pushed(&server, "?tag=a:b").await;
+    let run = run_of(&server, &plan, RunStatus::Failed).await;
+    let run = call(&server, "GET", &format!("/api/runs/{run}")).await.json();
+    let data = run["outputs"][0]["knitId"].as_str().unwrap();
+    for (method, path) in [("GET", "manifest"), ("GET", "files/x"), ("POST", "verify")] {
+        let message = call(&server, method, &format!("/api/data/{data}/{path}")).await.refused(409);
+        assert!(message.contains("has no list of its content") && message.contains("data pull"), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ fn a_pull_to_a_full_disk_says_so_and_leaves_its_room() {
         return;
     }
     let world = World::start();
-    let folder = world.folder("x", &[("a", &[1; 3 << 20]), ("b", &[2; 3 << 20])]);
+    let folder = world.folder("x", &[("a", &vec![1; 3 << 20]), ("b", &vec![2; 3 << 20])]);
     // What does not shrink.
     let mut chance = Chance::of("a_pull_to_a_full_disk_says_so_and_leaves_its_room", 3);
     fs::write(folder.join("c"), chance.bytes(6 << 20)).expect("room");

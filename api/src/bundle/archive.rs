@@ -3,7 +3,7 @@
 use super::header;
 use super::input::Input;
 use super::legacy::{Counts, One, Told};
-use super::manifest::{Content, Digest, Entries, Entry, canonical_order, is_within};
+use super::manifest::{Content, Entries, Entry, Kept, canonical_order, is_within};
 use super::unpack::write_content;
 use super::{Error, Form, Limits};
 use std::cmp::Ordering;
@@ -18,24 +18,11 @@ const FOLDER_MODE: u32 = 0o755;
 pub struct ArchiveReader<R: Read> {
     entries: Told<R>,
     /// An entry that waits until the folders above it were shown, and how much of its path was.
-    waiting: Option<(Listed, usize)>,
+    waiting: Option<(Kept, usize)>,
     /// Path of the entry shown last.
     last: Vec<u8>,
-    shown: Listed,
+    shown: Kept,
     done: bool,
-}
-
-/// One entry, kept while it is lent.
-struct Listed {
-    path: Vec<u8>,
-    mode: u32,
-    kind: Kept,
-}
-
-enum Kept {
-    Directory,
-    File { size: u64, hash: Digest },
-    Link(Vec<u8>),
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -45,16 +32,16 @@ impl<R: Read> ArchiveReader<R> {
     /// [`Error::Stream`] if `input` fails.
     pub fn new(input: R) -> Result<Self, Error> {
         let entries = Told::new(Input::new(input, Form::TarGz)?, &Limits::default());
-        let shown = Listed { path: Vec::new(), mode: 0, kind: Kept::Directory };
+        let shown = folder(b"");
         Ok(Self { entries, waiting: None, last: Vec::new(), shown, done: false })
     }
 
     /// Reads the next entry with its content.
-    fn read(&mut self) -> Result<Option<Listed>, Error> {
+    fn read(&mut self) -> Result<Option<Kept>, Error> {
         let Some(One { path, kind, .. }) = self.entries.next()? else { return Ok(None) };
-        let (mode, kind) = match kind {
-            Counts::Link(target) => (0o777, Kept::Link(target)),
-            Counts::File { size, mode } => {
+        let (mode, content) = match &kind {
+            Counts::Link(target) => (0o777, Content::Link { target }),
+            &Counts::File { size, mode } => {
                 let mut hasher = blake3::Hasher::new();
                 let input = &mut self.entries.input;
                 write_content(
@@ -67,10 +54,10 @@ impl<R: Read> ArchiveReader<R> {
                     },
                 )?;
                 input.skip(header::padding(size) as u64)?;
-                (mode, Kept::File { size, hash: hasher.finalize().into() })
+                (mode, Content::File { size, hash: hasher.finalize().into() })
             }
         };
-        Ok(Some(Listed { path, mode, kind }))
+        Ok(Some(Kept::of(&Entry { path: &path, mode, content })))
     }
 }
 
@@ -94,12 +81,12 @@ impl<R: Read> Entries for ArchiveReader<R> {
         let slash = listed.path[known..].iter().position(|byte| *byte == b'/').map(|at| known + at);
         self.shown = match slash {
             Some(end) => {
-                let folder = listed.path[..end].to_vec();
-                if folder == self.last {
+                let above = folder(&listed.path[..end]);
+                if above.path == self.last {
                     return Err(Error::bad_entry(&listed.path, "what should be its folder is something else"));
                 }
                 self.waiting = Some((listed, end + 1));
-                Listed { path: folder, mode: FOLDER_MODE, kind: Kept::Directory }
+                above
             }
             None => listed,
         };
@@ -107,13 +94,13 @@ impl<R: Read> Entries for ArchiveReader<R> {
             self.last.clear();
             self.last.extend_from_slice(&self.shown.path);
         }
-        let content = match &self.shown.kind {
-            Kept::Directory => Content::Directory,
-            Kept::File { size, hash } => Content::File { size: *size, hash: *hash },
-            Kept::Link(target) => Content::Link { target },
-        };
-        Ok(Some(Entry { path: &self.shown.path, mode: self.shown.mode, content }))
+        Ok(Some(self.shown.entry()))
     }
+}
+
+/// A folder that is only implied.
+fn folder(path: &[u8]) -> Kept {
+    Kept::of(&Entry { path, mode: FOLDER_MODE, content: Content::Directory })
 }
 
 /// What stands at a path of an archive.

@@ -1,7 +1,7 @@
 //! A folder on disk against the manifest of what it should be.
 
 use super::links::Links;
-use super::manifest::{Content, Digest, Entries, canonical_order};
+use super::manifest::{Content, Digest, Entries, Kept, canonical_order};
 use super::pack::read_content;
 use super::tree::Look;
 use super::walk::{Found, Walk, Walker};
@@ -60,8 +60,7 @@ pub fn compare(
         differences: 0,
         watch,
     };
-    // A copy of the entry that is expected next: the list lends only one at a time.
-    let mut next = Expected::take(expected)?;
+    let mut next = take(expected)?;
     let mut found = comparison.next()?;
     loop {
         let order = match (&next, &found) {
@@ -84,7 +83,7 @@ pub fn compare(
             break;
         }
         if order != Ordering::Greater {
-            next = Expected::take(expected)?;
+            next = take(expected)?;
         }
         if order != Ordering::Less {
             found = comparison.next()?;
@@ -94,31 +93,9 @@ pub fn compare(
     Ok(Totals { entries: tally.entries, bytes: tally.bytes, differences })
 }
 
-/// An entry as it should be.
-struct Expected {
-    path: Vec<u8>,
-    mode: u32,
-    kind: Should,
-}
-
-enum Should {
-    Directory,
-    File { size: u64, hash: Digest },
-    Link(Vec<u8>),
-}
-
-impl Expected {
-    fn take(from: &mut dyn Entries) -> Result<Option<Self>, Error> {
-        Ok(from.next()?.map(|entry| Self {
-            path: entry.path.to_vec(),
-            mode: entry.mode,
-            kind: match entry.content {
-                Content::Directory => Should::Directory,
-                Content::File { size, hash } => Should::File { size, hash },
-                Content::Link { target } => Should::Link(target.to_vec()),
-            },
-        }))
-    }
+/// A copy of the entry that is expected next: the list lends only one at a time.
+fn take(from: &mut dyn Entries) -> Result<Option<Kept>, Error> {
+    Ok(from.next()?.map(|entry| Kept::of(&entry)))
 }
 
 /// What stands on disk; an entry that could not even be opened is one too.
@@ -156,19 +133,20 @@ impl Comparison<'_> {
     }
 
     /// Compares an entry that is there with what it should be.
-    fn one(&mut self, expected: &Expected, seen: &Seen, limits: &Limits) -> Result<ControlFlow<()>, Error> {
+    fn one(&mut self, expected: &Kept, seen: &Seen, limits: &Limits) -> Result<ControlFlow<()>, Error> {
         self.count(&expected.path, seen, limits)?;
-        let (how, mode) = match (seen, &expected.kind) {
+        let expected = expected.entry();
+        let (how, mode) = match (seen, expected.content) {
             (Seen::Unreadable, _) => (Some(Difference::Unreadable), None),
-            (Seen::Found(Found::Directory(look)), Should::Directory) => (None, Some(look.mode)),
-            (Seen::Found(Found::Link(target, _)), Should::Link(expected)) => {
+            (Seen::Found(Found::Directory(look)), Content::Directory) => (None, Some(look.mode)),
+            (Seen::Found(Found::Link(target, _)), Content::Link { target: expected }) => {
                 ((target != expected).then_some(Difference::Content), None)
             }
-            (Seen::Found(Found::File(_, look)), Should::File { size, .. }) if look.size != *size => {
+            (Seen::Found(Found::File(_, look)), Content::File { size, .. }) if look.size != size => {
                 (Some(Difference::Size), None)
             }
-            (Seen::Found(Found::File(file, look)), Should::File { hash, .. }) => match self.hash(file, look) {
-                Ok(ControlFlow::Continue(found)) => ((found != *hash).then_some(Difference::Content), Some(look.mode)),
+            (Seen::Found(Found::File(file, look)), Content::File { hash, .. }) => match self.hash(file, look) {
+                Ok(ControlFlow::Continue(found)) => ((found != hash).then_some(Difference::Content), Some(look.mode)),
                 Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
                 Err(Error::Source { .. } | Error::Changed { .. }) => (Some(Difference::Unreadable), None),
                 Err(error) => return Err(error),
@@ -177,7 +155,7 @@ impl Comparison<'_> {
         };
         let mode = mode.filter(|mode| mode & 0o777 != expected.mode).map(|_| Difference::Mode);
         if let Some(how) = how.or(mode)
-            && self.differs(&expected.path, how).is_break()
+            && self.differs(expected.path, how).is_break()
         {
             return Ok(ControlFlow::Break(()));
         }

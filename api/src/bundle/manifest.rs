@@ -116,6 +116,44 @@ impl Entry<'_> {
     }
 }
 
+/// An entry that is kept while its list goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// As of [`Entry`].
+    pub path: Vec<u8>,
+    mode: u32,
+    content: KeptContent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum KeptContent {
+    Directory,
+    File { size: u64, hash: Digest },
+    Link(Vec<u8>),
+}
+
+impl Kept {
+    /// Keeps this entry.
+    pub fn of(entry: &Entry<'_>) -> Self {
+        let content = match entry.content {
+            Content::Directory => KeptContent::Directory,
+            Content::File { size, hash } => KeptContent::File { size, hash },
+            Content::Link { target } => KeptContent::Link(target.to_vec()),
+        };
+        Self { path: entry.path.to_vec(), mode: entry.mode, content }
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> Entry<'_> {
+        let content = match &self.content {
+            KeptContent::Directory => Content::Directory,
+            KeptContent::File { size, hash } => Content::File { size: *size, hash: *hash },
+            KeptContent::Link(target) => Content::Link { target },
+        };
+        Entry { path: &self.path, mode: self.mode, content }
+    }
+}
+
 /// Writes a manifest, compressed, and computes its hash; or only the latter.
 pub(super) struct ManifestWriter<'w> {
     hasher: blake3::Hasher,

@@ -76,7 +76,7 @@ pub use archive::{ArchiveReader, InArchive, copy_from_archive};
 pub use compare::{Compared, Totals, compare};
 pub use error::Error;
 pub use manifest::{
-    Content, Digest, Entries, Entry, ManifestReader, canonical_order, copy_part, is_plain_path, is_within,
+    Content, Digest, Entries, Entry, Kept, ManifestReader, canonical_order, copy_part, is_plain_path, is_within,
 };
 pub use md5::{Md5Reader, Md5Writer};
 pub use pack::{PackOptions, pack};

@@ -55,11 +55,10 @@ impl Incoming {
             return Err(DownloadError::Receive(ClientError::Local("reading ended without a result".into())));
         };
         match (received, read) {
-            // The reader stopped taking: its reason is the true one.
-            (Ok(Received::NotTaken) | Err(ClientError::Integrity(_)), Err(error)) => Err(DownloadError::Read(error)),
-            // The reader failed because the stream ended early.
+            // The reader failed, and perhaps stopped taking: its reason is the true one.
+            (Ok(_) | Err(ClientError::Integrity(_)), Err(error)) => Err(DownloadError::Read(error)),
+            // Or it failed because the stream ended early.
             (Err(error), _) => Err(DownloadError::Receive(error)),
-            (Ok(_), Err(error)) => Err(DownloadError::Read(error)),
             (Ok(Received::NotTaken), Ok(_)) => {
                 Err(DownloadError::Receive(ClientError::Local("the stream was not read to its end".into())))
             }

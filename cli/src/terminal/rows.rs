@@ -11,20 +11,17 @@ const PIECE: usize = 64 * 1024;
 /// A list under way. JSON is one array; YAML is one sequence.
 pub struct Rows {
     format: Format,
+    header: &'static str,
     out: BufWriter<Stdout>,
     printed: u64,
 }
 
 impl Rows {
-    /// Begins a list; in the forms for people, with this line above it.
-    pub fn begin(format: Format, header: &str) -> Result<Self, Failure> {
-        let mut rows = Self { format, out: BufWriter::with_capacity(PIECE, std::io::stdout()), printed: 0 };
-        match format {
-            Format::Json => rows.write("[")?,
-            Format::Table | Format::Wide if !header.is_empty() => rows.write(&format!("{header}\n"))?,
-            _ => {}
-        }
-        Ok(rows)
+    /// Begins a list; in the forms for people, with this line above it. Nothing is printed before the first item or
+    /// the end: a list that fails at once leaves stdout alone.
+    pub fn begin(format: Format, header: &'static str) -> Self {
+        let out = BufWriter::with_capacity(PIECE, std::io::stdout());
+        Self { format, header, out, printed: 0 }
     }
 
     /// Prints one item: its value, the line that a person reads, or its name. Lines and names must be plain.
@@ -34,6 +31,9 @@ impl Rows {
         line: impl FnOnce() -> String,
         name: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
+        if self.printed == 0 {
+            self.open()?;
+        }
         let text = match self.format {
             Format::Json => {
                 // Texts in JSON hold no line feed of their own.
@@ -50,6 +50,9 @@ impl Rows {
 
     /// Ends the list; tells how many items it had.
     pub fn end(mut self) -> Result<u64, Failure> {
+        if self.printed == 0 {
+            self.open()?;
+        }
         match (self.format, self.printed) {
             (Format::Json, 0) => self.write("]\n")?,
             (Format::Json, _) => self.write("\n]\n")?,
@@ -58,6 +61,14 @@ impl Rows {
         }
         self.out.flush().map_err(|e| Failure::stdout(&e))?;
         Ok(self.printed)
+    }
+
+    fn open(&mut self) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.write("["),
+            Format::Table | Format::Wide if !self.header.is_empty() => self.write(&format!("{}\n", self.header)),
+            _ => Ok(()),
+        }
     }
 
     fn write(&mut self, text: &str) -> Result<(), Failure> {

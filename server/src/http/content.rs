@@ -183,16 +183,8 @@ fn decoded(text: &str, plus_is_blank: bool) -> Vec<u8> {
         let encoded = digits
             .filter(|two| two.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|two| u8::from_str_radix(two, 16).ok());
-        match encoded {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(if first == b'+' && plus_is_blank { b' ' } else { first });
-                rest = after;
-            }
-        }
+        bytes.push(encoded.unwrap_or(if first == b'+' && plus_is_blank { b' ' } else { first }));
+        rest = if encoded.is_some() { &after[2..] } else { after };
     }
     bytes
 }

@@ -28,11 +28,11 @@ pub(super) fn asked(headers: &HeaderMap, size: u64, tag: &str) -> Asked {
 fn parse(range: &str, size: u64) -> Option<Asked> {
     let (unit, range) = range.split_once('=')?;
     let (first, last) = range.trim().split_once('-')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !unit.trim().eq_ignore_ascii_case("bytes") || !is_number(first) || !is_number(last) {
         return None;
     }
-    let (first, last) = (number(first)?, number(last)?);
-    let bytes = match (first, last) {
+    let bytes = match (number(first), number(last)) {
         (None, None) => return None,
         (None, Some(count)) => size.saturating_sub(count)..size,
         (Some(first), None) => first..size,
@@ -43,12 +43,8 @@ fn parse(range: &str, size: u64) -> Option<Asked> {
 }
 
 /// A number that may be left out. One that is too large for us is larger than any file.
-fn number(text: &str) -> Option<Option<u64>> {
-    match text {
-        "" => Some(None),
-        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(Some(digits.parse().unwrap_or(u64::MAX))),
-        _ => None,
-    }
+fn number(digits: &str) -> Option<u64> {
+    (!digits.is_empty()).then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

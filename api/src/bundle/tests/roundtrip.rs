@@ -240,6 +240,30 @@ fn a_file_that_changes_while_it_is_read_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_folder_whose_entries_come_and_go_while_it_is_read_is_an_error_that_names_it() {
+    let meddles: [fn(&Path); 3] = [
+        |file| fs::write(file.with_file_name("zz"), "").unwrap(),
+        |file| fs::remove_file(file.with_file_name("a")).unwrap(),
+        |file| fs::rename(file.with_file_name("a"), file.with_file_name("b")).unwrap(),
+    ];
+    for meddle in meddles {
+        for form in [Form::Bundle, Form::TarGz] {
+            let dir = temp();
+            fs::create_dir(dir.path().join("sub")).unwrap();
+            let path = dir.path().join("sub/busy");
+            fs::write(path.with_file_name("a"), "").unwrap();
+            fs::write(&path, vec![1; 1_000_000]).unwrap();
+            // What happens within one tick of the file system's clock looks like one change.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let mut meddler = Meddler(&path, Some(meddle));
+            let error = pack(dir.path(), form, &mut Vec::new(), &PackOptions::default(), &mut meddler).unwrap_err();
+            let Error::Changed { path: named } = &error else { panic!("{error}") };
+            assert_eq!(named, &dir.path().join("sub"));
+        }
+    }
+}
+
+#[test]
 fn a_source_that_is_not_there_is_named() {
     let error = packed(Path::new("/does/not/exist"), Form::Bundle).unwrap_err();
     assert_eq!(error.to_string(), "cannot read /does/not/exist: No such file or directory (os error 2)");

@@ -74,11 +74,23 @@ impl Cat {
             asked => asked.map_err(|e| failed(&e))?,
         };
         let mut out = Printed::default();
-        while let Some(part) = file.next().await.map_err(|e| failed(&e))? {
-            out.write_all(&part).map_err(|e| Failure::stdout(&e))?;
+        loop {
+            let part = file.next().await.map_err(|e| failed(&e))?;
+            let is_last = part.is_none();
+            // On a thread that may wait: whoever reads stdout may take their time.
+            let writing = tokio::task::spawn_blocking(move || {
+                match part {
+                    Some(part) => out.write_all(&part)?,
+                    None => out.end()?,
+                }
+                Ok(out)
+            });
+            let written = writing.await.unwrap_or_else(|_| Err(io::Error::other("writing ended without a result")));
+            out = written.map_err(|e| Failure::stdout(&e))?;
+            if is_last {
+                return Ok(ExitCode::Ok);
+            }
         }
-        out.end().map_err(|e| Failure::stdout(&e))?;
-        Ok(ExitCode::Ok)
     }
 
     /// From the archive that an original server sends; it passes by to its end, where its checksum is.
@@ -148,17 +160,15 @@ impl Write for Printed {
 
 /// How many of the bytes are not the beginning of a letter that goes on.
 fn whole_letters(bytes: &[u8]) -> usize {
-    match std::str::from_utf8(bytes) {
-        Ok(_) => bytes.len(),
-        Err(_) => {
-            let tail = &bytes[bytes.len().saturating_sub(3)..];
-            let cut = (1..=tail.len()).find(|back| {
-                let end = &tail[tail.len() - back..];
-                std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
-            });
-            bytes.len() - cut.unwrap_or(0)
-        }
+    if std::str::from_utf8(bytes).is_ok() {
+        return bytes.len();
     }
+    let tail = &bytes[bytes.len().saturating_sub(3)..];
+    let begun = (1..=tail.len()).find(|back| {
+        let end = &tail[tail.len() - back..];
+        std::str::from_utf8(end).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    });
+    bytes.len() - begun.unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::contents::{Contents, Thing, Trouble, path_text, size_text};
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Format, Output, Rows, note};
-use knit_api::bundle::{Entries, Entry, canonical_order};
+use knit_api::bundle::{Entries, Kept, canonical_order};
 use knit_api::content::EntryPath;
 use knit_api::id::DataId;
 use serde::Serialize;
@@ -35,7 +35,7 @@ impl Diff {
         let format = Format::or_fitting(self.output.format);
         let equal = before.digest().is_some() && before.digest() == after.digest();
         let differences = if equal {
-            Rows::begin(format, "")?.end()?
+            Rows::begin(format, "").end()?
         } else {
             before.read_both(after, &server, move |before, after| compare(before, after, format)).await?
         };
@@ -48,7 +48,7 @@ impl Diff {
 
 /// One path at which they differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Change {
+struct Row {
     #[serde(flatten)]
     path: EntryPath,
     /// `added`, `removed` or `changed`.
@@ -62,20 +62,13 @@ struct Change {
     after: Option<Thing>,
 }
 
-/// An entry, kept while its list goes on.
-struct Kept {
-    path: Vec<u8>,
-    thing: Thing,
-}
-
 fn next(entries: &mut dyn Entries) -> Result<Option<Kept>, Trouble> {
-    let kept = |entry: Entry<'_>| Kept { path: entry.path.to_vec(), thing: Thing::of(&entry) };
-    Ok(entries.next()?.map(kept))
+    Ok(entries.next()?.map(|entry| Kept::of(&entry)))
 }
 
 /// Prints the differences; tells how many there are.
 fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) -> Result<u64, Trouble> {
-    let mut rows = Rows::begin(format, "")?;
+    let mut rows = Rows::begin(format, "");
     let (mut old, mut new) = (next(before)?, next(after)?);
     loop {
         let order = match (&old, &new) {
@@ -94,22 +87,22 @@ fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) ->
         if order != Ordering::Less {
             new = next(after)?;
         }
-        print(&mut rows, here_before, here_after)?;
+        if here_before != here_after {
+            print(&mut rows, here_before.as_ref(), here_after.as_ref())?;
+        }
     }
     Ok(rows.end()?)
 }
 
-/// Prints one path, if there is a difference at it.
-fn print(rows: &mut Rows, before: Option<Kept>, after: Option<Kept>) -> Result<(), Failure> {
-    let path = before.as_ref().or(after.as_ref()).map(|kept| kept.path.clone()).unwrap_or_default();
-    let (before, after) = (before.map(|kept| kept.thing), after.map(|kept| kept.thing));
+/// Prints one path at which there is a difference.
+fn print(rows: &mut Rows, before: Option<&Kept>, after: Option<&Kept>) -> Result<(), Failure> {
+    let path = before.or(after).map(|kept| kept.path.clone()).unwrap_or_default();
+    let thing = |kept: &Kept| Thing::of(&kept.entry());
+    let (before, after) = (before.map(thing), after.map(thing));
     let what = match (&before, &after) {
         (Some(before), Some(after)) => changed(before, after),
         _ => Vec::new(),
     };
-    if before.is_some() && after.is_some() && what.is_empty() {
-        return Ok(());
-    }
     let line = line(&path, before.as_ref(), after.as_ref(), &what);
     let change = match (&before, &after) {
         (None, _) => "added",
@@ -117,7 +110,7 @@ fn print(rows: &mut Rows, before: Option<Kept>, after: Option<Kept>) -> Result<(
         _ => "changed",
     };
     let name = path_text(&path);
-    rows.item(|| Change { path: EntryPath::of(&path), change, what, before, after }, || line, || name)
+    rows.item(|| Row { path: EntryPath::of(&path), change, what, before, after }, || line, || name)
 }
 
 fn changed(before: &Thing, after: &Thing) -> Vec<&'static str> {

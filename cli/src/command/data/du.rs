@@ -64,7 +64,7 @@ struct Open {
 
 /// Sums up in canonical order: a folder is over with the first entry outside.
 fn sum_up(entries: &mut dyn Entries, under: &[u8], depth: usize, format: Format) -> Result<bool, Trouble> {
-    let mut rows = Rows::begin(format, "      SIZE       FILES  PATH")?;
+    let mut rows = Rows::begin(format, "      SIZE       FILES  PATH");
     let mut known = under.is_empty();
     let mut open = vec![Open { path: under.to_vec(), bytes: 0, files: 0 }];
     while let Some(entry) = entries.next()? {

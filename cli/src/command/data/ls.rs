@@ -49,7 +49,7 @@ impl Ls {
 
 /// Prints the entries that are asked for; false when there is nothing at that path.
 fn list(entries: &mut dyn Entries, under: &[u8], recursive: bool, format: Format) -> Result<bool, Trouble> {
-    let mut rows = Rows::begin(format, header(format))?;
+    let mut rows = Rows::begin(format, header(format));
     let mut known = under.is_empty();
     while let Some(entry) = entries.next()? {
         if !is_within(entry.path, under) {

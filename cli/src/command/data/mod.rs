@@ -35,14 +35,30 @@ pub enum Command {
     /// Add and remove tags of a Data
     Tag(tag::Change),
     /// List what is in a Data
+    ///
+    /// Nothing of it is fetched. Without PATH, its root is listed. Paths are printed as the other commands take them, from
+    /// the root of the Data on; what could steer a terminal is escaped, and exact in JSON.
     Ls(ls::Ls),
     /// Print one file of a Data
+    ///
+    /// The others are not fetched. The whole file is compared with what was registered: the command ends with 8 when
+    /// it differs. On a terminal, what could steer it is replaced.
     Cat(cat::Cat),
     /// Sum up the sizes of files in a Data
+    ///
+    /// Folder by folder, each with all that is in it, without fetching the Data. Links count for nothing, hard links as
+    /// files of their own.
     Du(du::Du),
     /// Show how two Data differ
+    ///
+    /// Neither is fetched. A line begins with + for what only B has, - for what only A has, ~ for what differs in kind,
+    /// content or mode.
     Diff(diff::Diff),
     /// Compare a Data, or a folder, with what was registered
+    ///
+    /// The server reads the Data again, every byte of it; with FOLDER, that folder on this machine is read instead.
+    /// What differs is named with the way in which it does: missing, extra, kind, unreadable, size, content or mode.
+    /// The command ends with 8 when anything differs.
     Verify(verify::Verify),
     /// Draw what a Data was made from, and what was made from it
     ///

@@ -1,15 +1,14 @@
 //! `knit data pull`: a Data becomes a file or a folder. It is written beside its place and verified;
 //! only then it gets its name.
 
-use crate::contents::{Contents, Item, path_text};
+use crate::contents::{Contents, path_text};
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, stdout_is_terminal};
 use crate::{args, replace};
 use flate2::read::MultiGzDecoder;
-use knit_api::bundle::{self, Content, Digest, Entries, Form, Limits, ManifestReader, Selection};
+use knit_api::bundle::{self, Content, Digest, Entries, Form, Kept, Limits, ManifestReader, Selection};
 use knit_api::client::{Checked, Download, DownloadError};
-use knit_api::content::EntryPath;
 use knit_api::id::DataId;
 use knit_api::server::capability;
 use std::fs::File;
@@ -315,19 +314,19 @@ fn agree(received: &mut dyn Entries, whole: &mut dyn Entries, only: &Selection) 
         why: format!("{} came other than it was registered, or did not come", path_text(path)),
     };
     let mut selector = only.start();
-    let mut next = received.next()?.map(|entry| Item::of(&entry));
+    let mut next = received.next()?.map(|entry| Kept::of(&entry));
     while let Some(entry) = whole.next()? {
         let is_wanted = selector.takes(entry.path, matches!(entry.content, Content::Directory));
-        let is_next = next.as_ref().is_some_and(|next| next.path == EntryPath::of(entry.path));
-        if (is_wanted && !is_next) || (is_next && next != Some(Item::of(&entry))) {
+        let is_next = next.as_ref().is_some_and(|next| next.path == entry.path);
+        if (is_wanted && !is_next) || (is_next && next != Some(Kept::of(&entry))) {
             return Err(differs(entry.path));
         }
         if is_next {
-            next = received.next()?.map(|entry| Item::of(&entry));
+            next = received.next()?.map(|entry| Kept::of(&entry));
         }
     }
     match next {
-        Some(extra) => Err(differs(&extra.path.bytes())),
+        Some(extra) => Err(differs(&extra.path)),
         None => Ok(()),
     }
 }
@@ -494,6 +493,38 @@ mod tests {
                 damaged[100_000] ^= 1;
                 assert!(matches!(save(&mut damaged.as_slice(), form, &mut Vec::new()), Err(Trouble::Unpack(_))));
             }
+        }
+    }
+
+    #[test]
+    fn a_part_that_came_is_all_that_was_asked_for_and_as_it_was_registered() {
+        let write = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().unwrap();
+            for (path, content) in files {
+                let path = folder.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+            }
+            let mut list = Vec::new();
+            let sealed = bundle::seal(folder.path(), Some(&mut list), &bundle::SealOptions::default()).unwrap();
+            (list, sealed.digest)
+        };
+        let (whole, digest) = write(&[("a", "1"), ("d/a", "2"), ("d/b", "3"), ("e/c", "4")]);
+        for (globs, part, good) in [
+            (&["a"][..], &[("a", "1"), ("d/a", "2")][..], true),
+            (&["b"], &[("d/b", "3")], true),
+            (&["a"], &[("a", "1")], false),
+            (&["a"], &[("a", "1"), ("d/a", "9")], false),
+            (&["b"], &[("d/b", "3"), ("x", "")], false),
+            (&["b"], &[("d/b", "3"), ("d/c", "")], false),
+            (&["b"], &[], false),
+            (&["none"], &[], true),
+        ] {
+            let (part, of_part) = write(part);
+            let mut received = ManifestReader::new(&part[..], of_part).unwrap();
+            let mut expected = ManifestReader::new(&whole[..], digest).unwrap();
+            let agreed = agree(&mut received, &mut expected, &Selection::new(globs).unwrap());
+            assert_eq!(agreed.is_ok(), good, "{globs:?}: {agreed:?}");
         }
     }
 

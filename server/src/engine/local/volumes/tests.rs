@@ -1,7 +1,9 @@
 //! Volumes on a real disk: what arrives is complete or absent.
 
 use super::*;
+use crate::engine::Entry;
 use futures_util::stream;
+use knit_api::content::{Check, Checked, Difference, Differing, EntryPath};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use tempfile::TempDir;
 
@@ -331,4 +333,112 @@ fn clients_that_stand_still_leave_room_for_other_work_and_are_given_up() {
 async fn collected_after_a_rest(stream: ByteStream) -> bool {
     tokio::time::sleep(transfers::STILL * 2).await;
     collected(stream).await.is_err()
+}
+
+/// A volume that holds what [`stream_of`] makes, and its digest.
+async fn received(volumes: &Volumes) -> (Volume, String) {
+    let name = volume("looked-into");
+    let sealed = volumes.receive(&name, Form::Bundle, body(&stream_of(Form::Bundle))).await.unwrap();
+    (name, sealed.digest)
+}
+
+#[tokio::test]
+async fn a_path_is_looked_up_in_the_manifest_and_no_link_is_followed() {
+    let (_dir, volumes) = volumes();
+    let (_, digest) = received(&volumes).await;
+    let target = b"a/file".to_vec();
+    for (path, expected) in [
+        ("", Entry::Directory),
+        ("a", Entry::Directory),
+        ("link", Entry::Link { target: target.clone() }),
+        ("link/x", Entry::Beyond { link: b"link".to_vec(), target }),
+        ("a/none", Entry::Absent),
+        ("z", Entry::Absent),
+        ("a/file/x", Entry::Absent),
+        ("../x", Entry::Absent),
+        ("/a", Entry::Absent),
+    ] {
+        assert_eq!(volumes.look_up(&digest, path.as_bytes()).await.unwrap(), expected, "{path}");
+    }
+    let Entry::File { size, digest: of_file } = volumes.look_up(&digest, b"other").await.unwrap() else { panic!() };
+    assert_eq!((size, of_file), (5, blake3::hash(b"other").to_hex().to_string()));
+    let lost = volumes.look_up(&"0".repeat(64), b"a").await;
+    assert!(matches!(lost, Err(EngineError::Damaged(_))), "{lost:?}");
+    assert!(volumes.look_up("../../etc/passwd", b"a").await.is_err());
+}
+
+#[tokio::test]
+async fn exactly_the_bytes_that_are_asked_for_are_read() {
+    let (_dir, volumes) = volumes();
+    let (name, _) = received(&volumes).await;
+    for range in [0..5, 1..3, 4..5, 2..2] {
+        let stream = volumes.read(&name, b"other", 5, range.clone()).await.unwrap();
+        let expected = &b"other"[range.start as usize..range.end as usize];
+        assert_eq!(collected(stream).await.unwrap(), expected, "{range:?}");
+    }
+    let whole = collected(volumes.read(&name, b"a/file", 100_000, 0..100_000).await.unwrap()).await.unwrap();
+    assert_eq!(whole, vec![b'x'; 100_000]);
+}
+
+#[tokio::test]
+async fn what_is_no_longer_a_file_of_its_size_is_not_read() {
+    let (dir, volumes) = volumes();
+    let (name, _) = received(&volumes).await;
+    let root = volumes.path(&name);
+    fs::write(dir.path().join("outside"), "outsi").unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    symlink(dir.path().join("outside"), root.join("to-outside")).unwrap();
+    symlink(dir.path(), root.join("way-out")).unwrap();
+    for path in ["none", "a", "link", "pipe", "to-outside", "way-out/outside", "../../outside", "a/file", "a/file/x"] {
+        let refused = volumes.read(&name, path.as_bytes(), 5, 0..5).await.err();
+        assert!(matches!(refused, Some(EngineError::Damaged(_))), "{path}: {refused:?}");
+    }
+    assert!(matches!(volumes.read(&volume("none"), b"other", 5, 0..5).await.err(), Some(EngineError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_volume_is_verified_to_its_end_or_not_at_all() {
+    let (_dir, volumes) = volumes();
+    let (name, digest) = received(&volumes).await;
+    let all = async || {
+        let mut checks = volumes.verify(&name, &digest).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(check) = checks.next().await {
+            found.push(check.unwrap());
+        }
+        found
+    };
+    let done = |differences| Check::Done(Checked { entries: 4, bytes: 100_005, differences });
+    assert_eq!(all().await, [done(0)]);
+    fs::write(volumes.path(&name).join("other"), "Other").unwrap();
+    let differing = Differing { path: EntryPath::of(b"other"), difference: Difference::Content };
+    assert_eq!(all().await, [Check::Differs(differing), done(1)]);
+    // With a damaged list there is no verdict.
+    let list = volumes.manifest(&digest.parse().unwrap());
+    let mut bytes = fs::read(&list).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&list, bytes).unwrap();
+    let refused = volumes.verify(&name, &digest).await.err();
+    assert!(matches!(refused, Some(EngineError::Damaged(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_manifest_is_listed_as_a_whole_or_in_part() {
+    let (_dir, volumes) = volumes();
+    let (_, digest) = received(&volumes).await;
+    let listed = volumes.list_entries(&digest, None).await.unwrap();
+    let whole = collected(listed.stream).await.unwrap();
+    assert_eq!(listed.length, Some(whole.len() as u64));
+    let names = |mut reader: bundle::ManifestReader<&[u8]>| {
+        let mut names = Vec::new();
+        while let Some(entry) = reader.next().unwrap() {
+            names.push(String::from_utf8(entry.path.to_vec()).unwrap());
+        }
+        names
+    };
+    let reader = bundle::ManifestReader::new(&whole[..], digest.parse().unwrap()).unwrap();
+    assert_eq!(names(reader), ["a", "a/file", "link", "other"]);
+    let listed = volumes.list_entries(&digest, Some(b"a")).await.unwrap();
+    let part = collected(listed.stream).await.unwrap();
+    assert_eq!(names(bundle::ManifestReader::part(&part[..]).unwrap()), ["a", "a/file"]);
 }
