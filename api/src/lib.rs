@@ -3,7 +3,7 @@
 //! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
 //! client with its server; members that Knit adds stand after the original ones. Reading order:
 //! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`],
-//! then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`json`], and [`profile`].
+//! what there is to execute them on: [`cluster`], then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`json`], and [`profile`].
 //!
 //! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
 //! images.
@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod candidate;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod cluster;
 pub mod data;
 #[cfg(feature = "digest")]
 pub mod digest;

@@ -38,6 +38,8 @@ pub mod capability {
     /// `GET /data`, `/plans` and `/runs` take `limit=`, `after=` and `reverse`, and answer with a header that
     /// leads to the next page.
     pub const PAGES: &str = "pages";
+    /// `GET /cluster` tells what there is to execute Runs on.
+    pub const CLUSTER: &str = "cluster";
 }
 
 /// An image registry as users reach it.

@@ -12,6 +12,7 @@ use std::path::Path;
 const API: [(&str, &str); 18] = [
     ("GET", "/api/server"),
     ("GET", "/api/server/status"),
+    ("GET", "/api/cluster"),
     ("GET", "/api/data"),
     ("POST", "/api/data"),
     ("GET", "/api/data/some-id"),

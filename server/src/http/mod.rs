@@ -4,6 +4,7 @@
 //! port, and [`guard`] decides who may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
 
 mod answer;
+mod cluster;
 mod data;
 mod disk;
 mod drain;
@@ -47,6 +48,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/runs/{id}/retry", put(runs::retry))
         .route("/runs/{id}/log", get(runs::log))
         .route("/runs/{id}/wait", get(runs::wait))
+        .route("/cluster", get(cluster::show))
         .route("/server", get(status::info))
         .route("/server/status", get(status::status));
 

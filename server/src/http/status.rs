@@ -23,10 +23,16 @@ const LONGEST_ANSWER: u64 = 1024;
 pub(super) async fn info(State(app): State<App>) -> Answer {
     Ok(answer::ok(&ServerInfo {
         version: knit_api::VERSION.to_owned(),
-        capabilities: [capability::BUNDLE, capability::PUSH_TAGS, capability::WAIT, capability::WAIT_UNTIL]
-            .map(str::to_owned)
-            .to_vec(),
-        registry: Some(Registry { host: registry_host(&app.settings), insecure: true }),
+        capabilities: [
+            capability::BUNDLE,
+            capability::PUSH_TAGS,
+            capability::WAIT,
+            capability::WAIT_UNTIL,
+            capability::CLUSTER,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        registry: Some(registry_for_users(&app.settings)),
     }))
 }
 
@@ -48,10 +54,7 @@ pub(super) async fn status(State(app): State<App>) -> Answer {
         database: health(&looked, database),
         engine,
         registry,
-        worker_network: match app.settings.worker_network {
-            WorkerNetwork::None => "none".to_owned(),
-            WorkerNetwork::Host => "host".to_owned(),
-        },
+        worker_network: worker_network(&app.settings),
         disk,
         runs: counted.unwrap_or_default().into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
     }))
@@ -105,6 +108,20 @@ async fn answers(registry: SocketAddr) -> io::Result<()> {
         Ok(answered) => answered,
         Err(_) => Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
+}
+
+/// Network of workers, as it is called when the server is started.
+pub(super) fn worker_network(settings: &Settings) -> String {
+    match settings.worker_network {
+        WorkerNetwork::None => "none",
+        WorkerNetwork::Host => "host",
+    }
+    .to_owned()
+}
+
+/// The registry as users reach it.
+pub(super) fn registry_for_users(settings: &Settings) -> Registry {
+    Registry { host: registry_host(settings), insecure: true }
 }
 
 /// How users on this machine reach the registry.
