@@ -27,14 +27,15 @@ pub struct Knit {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Name of the profile to use [default: the nearest .knitprofile, else the name of this folder in the
-    /// store, else the current profile]
+    /// Name of the profile to use [default: KNIT_PROFILE of the environment, else the nearest .knitprofile, else
+    /// the name of this folder in the store, else the current profile]
     #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
     pub profile: Option<String>,
-    /// The file that holds the profiles [default: ~/.knit/profile]
+    /// The file that holds the profiles [default: KNIT_PROFILE_STORE of the environment, else
+    /// ~/.knit/profile]
     #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true)]
     pub profile_store: Option<PathBuf>,
-    /// The environment file [default: the nearest file named knitenv]
+    /// The environment file [default: KNIT_ENV of the environment, else the nearest file named knitenv]
     #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true)]
     pub env: Option<PathBuf>,
 }

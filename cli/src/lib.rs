@@ -6,6 +6,8 @@
 
 pub mod args;
 pub mod command;
+pub mod completion;
+pub mod extension;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;
