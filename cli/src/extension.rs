@@ -191,23 +191,12 @@ fn is_program(path: &Path) -> bool {
 pub fn with_names(mut grammar: clap::Command, hidden: bool) -> clap::Command {
     let (shadowed, usable): (Vec<_>, Vec<_>) =
         all().into_iter().partition(|(name, _)| is_builtin(&grammar, OsStr::new(name)));
-    let mut words = String::new();
     let shown = |path: &Path| plain(&path.display().to_string()).replace(['\n', '\t'], "?");
-    if !usable.is_empty() {
-        words.push_str("Extensions:\n");
-        let width = usable.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        for (name, path) in &usable {
-            words.push_str(&format!("  {:width$}  {}\n", plain(name), shown(path)));
-        }
-        words.push('\n');
-    }
-    if !shadowed.is_empty() {
-        words.push_str("Never called, because commands of knit have these names:\n");
-        for (_, path) in &shadowed {
-            words.push_str(&format!("  {}\n", shown(path)));
-        }
-        words.push('\n');
-    }
+    let width = usable.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let usable_lines = usable.iter().map(|(name, path)| format!("  {:width$}  {}", plain(name), shown(path)));
+    let shadowed_lines = shadowed.iter().map(|(_, path)| format!("  {}", shown(path)));
+    let mut words = section("Extensions:", usable_lines);
+    words.push_str(&section("Never called, because commands of knit have these names:", shadowed_lines));
     if !words.is_empty() {
         let rest = grammar.get_after_help().map(ToString::to_string).unwrap_or_default();
         grammar = grammar.after_help(format!("{words}{rest}").trim_end().to_owned());
@@ -217,6 +206,12 @@ pub fn with_names(mut grammar: clap::Command, hidden: bool) -> clap::Command {
         grammar = grammar.subcommand(clap::Command::new(name).about(shown(&path)).hide(hidden).arg(argument));
     }
     grammar
+}
+
+/// Lines under a title, and an empty one; nothing without lines.
+fn section(title: &str, lines: impl Iterator<Item = String>) -> String {
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { String::new() } else { format!("{title}\n{}\n\n", lines.join("\n")) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Extension commands: what they are given, how they end, how they are told.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
 mod fake;
 
 use fake::{Ended, Home};

@@ -1,4 +1,6 @@
-//! `knit init`, and how a folder comes to its profile.
+//! `knit init`, `profile` and `env`, and how a folder comes to its profile and environment file.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod fake;
 

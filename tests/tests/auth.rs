@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Every route of the API, with a method that it knows.
-const API: [(&str, &str); 18] = [
+const API: [(&str, &str); 19] = [
     ("GET", "/api/server"),
     ("GET", "/api/server/status"),
     ("GET", "/api/cluster"),

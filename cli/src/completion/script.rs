@@ -44,6 +44,11 @@ _PROGRAM_complete() {
 complete -o nosort -F _PROGRAM_complete PROGRAM 2>/dev/null || complete -F _PROGRAM_complete PROGRAM
 "#;
 
+const ZSH_ITSELF: &str = r#"if [[ "${funcstack[1]-}" == "_PROGRAM" ]]; then
+    _clap_dynamic_completer_PROGRAM "$@"
+fi
+"#;
+
 /// The script for a shell; it calls the program by its name.
 ///
 /// # Errors
@@ -62,9 +67,7 @@ pub fn script(shell: Shell, program: &str) -> std::io::Result<String> {
     text.push('\n');
     if shell == Shell::Zsh {
         // Read from a folder of $fpath, the script is the function itself, and its first call must answer, too.
-        text.push_str(&format!(
-            "if [[ \"${{funcstack[1]-}}\" == \"_{program}\" ]]; then\n    _clap_dynamic_completer_{program} \"$@\"\nfi\n"
-        ));
+        text.push_str(&ZSH_ITSELF.replace("PROGRAM", program));
     }
     Ok(text)
 }

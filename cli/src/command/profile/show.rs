@@ -38,13 +38,12 @@ impl ProfileShow {
     pub fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         let store = ProfileStore::load(&project.store_path()?)?;
         let chosen = project.chosen_profile(&store);
-        let (name, chosen) = match self.name {
+        let (name, chosen) = if let Some(name) = self.name {
             // What is asked for by name can be shown whatever is wrong with the choice here.
-            Some(name) => (name, chosen.unwrap_or_default()),
-            None => {
-                let chosen = chosen?.ok_or_else(|| none_is_set(&store))?;
-                (chosen.what.clone(), Some(chosen))
-            }
+            (name, chosen.unwrap_or_default())
+        } else {
+            let chosen = chosen?.ok_or_else(|| none_is_set(&store))?;
+            (chosen.what.clone(), Some(chosen))
         };
         let Some(profile) = store.get(&name) else { return Err(not_in(&store, &name).exit(ExitCode::NotFound)) };
         let whole = Whole {
