@@ -119,6 +119,20 @@ fn profiles_and_extensions_are_offered_without_a_server() {
 }
 
 #[test]
+fn files_are_completed_from_here_and_from_the_home_folder() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    home.write("plans/train it.yaml", "");
+    let of_home = home.store().parent().unwrap().with_file_name("plans");
+    std::fs::create_dir(&of_home).unwrap();
+    std::fs::write(of_home.join("a.yaml"), "").unwrap();
+    let told = |word: &str| asked(&home, "bash", &["knit", "plan", "apply", word]).text();
+    assert_eq!(told("pl"), "plans/\n");
+    assert_eq!(told("plans/"), "plans/train\\ it.yaml\n");
+    assert_eq!(told("~/plans/a"), "~/plans/a.yaml\n");
+    assert_eq!(told("~/no"), "");
+}
+
+#[test]
 fn a_script_is_printed_for_each_shell() {
     let home = Home::of("http://127.0.0.1:1/api", None);
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

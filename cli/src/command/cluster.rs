@@ -37,7 +37,7 @@ struct Known<'a> {
 struct Amount {
     /// The most that one Run can have: that of the largest node.
     largest: Quantity,
-    /// Of all nodes together, in thousandths where it is no whole number.
+    /// Of all nodes together.
     total: String,
 }
 
@@ -113,7 +113,11 @@ fn amounts(nodes: &[Node]) -> BTreeMap<&str, Amount> {
     }
     let amount = |(name, largest): (_, Quantity)| {
         let sum: i128 = millis.get(name).copied().unwrap_or_default();
-        let total = if sum % 1000 == 0 { (sum / 1000).to_string() } else { format!("{sum}m") };
+        let total = match sum / 1000 {
+            _ if sum % 1000 != 0 => format!("{sum}m"),
+            bytes if bytes >= 1 << 20 && bytes % 1024 == 0 => format!("{}Ki", bytes / 1024),
+            whole => whole.to_string(),
+        };
         (name, Amount { largest, total: total.parse::<Quantity>().map_or(total, |total| total.to_string()) })
     };
     largest.into_iter().map(amount).collect()
@@ -136,7 +140,7 @@ fn table(known: &Known, server: &Server) -> Table {
     let limits = rest.limits;
     table.row(["logs", format!("up to {} of each Run are kept", bytes(limits.log_bytes.into())).as_str()]);
     if let Some(upload) = limits.upload_bytes {
-        table.row(["uploads", format!("up to {} (what is free)", bytes(upload.into())).as_str()]);
+        table.row(["uploads", format!("up to {}, which the disk has free now", bytes(upload.into())).as_str()]);
     }
     for (name, amount) in &known.resources {
         let total = amount.total.parse().map_or_else(|_| amount.total.clone(), |total: Quantity| shown(name, &total));
@@ -185,7 +189,7 @@ fn shown(name: &str, amount: &Quantity) -> String {
 
 fn bytes(amount: i128) -> String {
     const UNITS: [(&str, u32); 5] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10), ("", 0)];
-    let fits = |&&(_, bits): &&(&str, u32)| amount >= 10 << bits || (amount >= 1 << bits && amount % (1 << bits) == 0);
+    let fits = |&&(_, bits): &&(&str, u32)| amount >= 100 << bits || (amount >= 1 << bits && amount % (1 << bits) == 0);
     let (unit, bits) = UNITS.iter().find(fits).unwrap_or(&("", 0));
     format!("{}{unit}", amount >> bits)
 }
@@ -205,15 +209,20 @@ mod tests {
         let amounts = amounts(&nodes);
         let said = |name: &str| (amounts[name].largest.to_string(), amounts[name].total.clone());
         assert_eq!(said("cpu"), ("4".to_owned(), "6500m".to_owned()));
-        assert_eq!(said("memory"), ("4Gi".to_owned(), (4_u64 << 30).to_string()));
+        assert_eq!(said("memory"), ("4Gi".to_owned(), "4Gi".to_owned()));
         assert_eq!(said("gpu"), ("1".to_owned(), "1".to_owned()));
     }
 
     #[test]
     fn bytes_are_rounded_down_to_what_can_be_asked_for() {
-        for (amount, said) in
-            [(0, "0"), (1023, "1023"), (1 << 30, "1Gi"), ((1 << 30) + 1, "1024Mi"), (40 << 30, "40Gi")]
-        {
+        for (amount, said) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1 << 30, "1Gi"),
+            ((1 << 30) + 1, "1024Mi"),
+            (40 << 30, "40Gi"),
+            ((40 << 30) + 1, "40960Mi"),
+        ] {
             assert_eq!(bytes(amount), said);
         }
     }

@@ -78,7 +78,9 @@ fn quoted(value: &str, quote: Option<char>) -> Option<String> {
         Some(_) => &|letter| "$`\"\\".contains(letter),
         None => &|letter| letter.is_ascii() && !letter.is_ascii_alphanumeric() && !"-_./:=@%+,".contains(letter),
     };
-    let mut text = String::with_capacity(value.len());
+    // A home folder stays one.
+    let (home, value) = if quote.is_none() && value.starts_with("~/") { value.split_at(2) } else { ("", value) };
+    let mut text = home.to_owned();
     for letter in value.chars() {
         if special(letter) {
             text.push('\\');
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(quoted("a b;$(c)", None).unwrap(), "a\\ b\\;\\$\\(c\\)");
         assert_eq!(quoted("a b\"$c", Some('"')).unwrap(), "a b\\\"\\$c");
         assert_eq!(quoted("it's", Some('\'')), None);
+        assert_eq!(quoted("~/a~ b", None).unwrap(), "~/a\\~\\ b");
         assert_eq!(quoted("key:value=1.2/x", None).unwrap(), "key:value=1.2/x");
     }
 

@@ -16,10 +16,10 @@ pub use script::{Shell, script};
 use crate::args::{Common, Knit};
 use crate::extension;
 use crate::project::Project;
+use crate::terminal::print;
 use clap::CommandFactory as _;
 use clap_complete::engine::{self, CompletionCandidate};
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
 use std::time::Duration;
 
 /// The environment variable that names the shell that asks.
@@ -40,7 +40,8 @@ pub fn answer(grammar: fn(&[OsString]) -> clap::Command) -> std::process::ExitCo
         let _ = done.send(answer_to(grammar).unwrap_or_default());
     });
     if let Ok(text) = waiting.recv_timeout(LAST) {
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        // A shell that is gone wants no answer.
+        let _ = print(&text);
     }
     std::process::ExitCode::SUCCESS
 }
@@ -85,9 +86,13 @@ fn answer_to(grammar: fn(&[OsString]) -> clap::Command) -> Option<String> {
 }
 
 /// What the last word may become.
-fn candidates(grammar: fn(&[OsString]) -> clap::Command, words: Vec<OsString>) -> Vec<CompletionCandidate> {
+fn candidates(grammar: fn(&[OsString]) -> clap::Command, mut words: Vec<OsString>) -> Vec<CompletionCandidate> {
     let Some(last) = words.len().checked_sub(1) else { return Vec::new() };
     let begun = !words[last].is_empty();
+    let home = from_home(&words[last]);
+    if let Some((_, whole)) = &home {
+        words[last].clone_from(whole);
+    }
     let here = std::env::current_dir().ok();
     let mut found = engine::complete(&mut grammar(&words), words, last, here.as_deref()).unwrap_or_default();
     let is_flag = |one: &CompletionCandidate| one.get_value().as_encoded_bytes().starts_with(b"-");
@@ -95,7 +100,24 @@ fn candidates(grammar: fn(&[OsString]) -> clap::Command, words: Vec<OsString>) -
     if !begun && found.iter().any(|one| !is_flag(one)) {
         found.retain(|one| !is_flag(one));
     }
-    found
+    match home {
+        Some((home, _)) => found.into_iter().filter_map(|one| to_home(&one, &home)).collect(),
+        None => found,
+    }
+}
+
+/// The home folder with a slash, and a word that begins with `~/` as the path that it means.
+fn from_home(word: &OsStr) -> Option<(String, OsString)> {
+    let below = word.to_str()?.strip_prefix("~/")?;
+    let home = format!("{}/", dirs::home_dir()?.to_str()?.trim_end_matches('/'));
+    let whole = format!("{home}{below}").into();
+    Some((home, whole))
+}
+
+/// A path below the home folder as it was begun, with `~/`.
+fn to_home(candidate: &CompletionCandidate, home: &str) -> Option<CompletionCandidate> {
+    let below = candidate.get_value().to_str()?.strip_prefix(home)?;
+    Some(CompletionCandidate::new(format!("~/{below}")).help(candidate.get_help().cloned()))
 }
 
 /// What a person recognises it by, on one line.

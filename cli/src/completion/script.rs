@@ -9,7 +9,7 @@ use clap_complete::env::{Elvish, EnvCompleter, Fish, Powershell, Zsh};
 pub enum Shell {
     /// Write it into /etc/bash_completion.d or ~/.local/share/bash-completion/completions/
     Bash,
-    /// Write it as `_knit` into a folder of $fpath
+    /// Write it into a folder of $fpath, as `_` and the name of the program
     Zsh,
     /// Write it into ~/.config/fish/completions/
     Fish,
