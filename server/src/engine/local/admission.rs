@@ -31,9 +31,10 @@ impl Room {
     /// As a Plan would ask for it.
     pub fn resources(self) -> Resources {
         let Self { cpu_millis, memory_bytes } = self;
-        let memory = match memory_bytes.is_multiple_of(1024) {
-            true if memory_bytes > 0 => format!("{}Ki", memory_bytes / 1024),
-            _ => memory_bytes.to_string(),
+        let memory = if memory_bytes > 0 && memory_bytes.is_multiple_of(1024) {
+            format!("{}Ki", memory_bytes / 1024)
+        } else {
+            memory_bytes.to_string()
         };
         [("cpu", format!("{cpu_millis}m")), ("memory", memory)]
             .into_iter()
