@@ -78,7 +78,7 @@ pub fn pages_are_fresh(grammar: clap::Command) {
     }
     panic!(
         "completions/ is stale, see \"How to change it\" in the README; run\n  \
-         KNIT_REGENERATE=1 cargo test -p knit-cli -p knit-admin man_pages\n{}",
+         KNIT_REGENERATE=1 cargo test -p knit-cli -p knit-admin --lib --bins man_pages\n{}",
         stale.join("\n")
     );
 }
