@@ -10,4 +10,5 @@ _knit_complete() {
         compopt -o nospace 2>/dev/null
     fi
 }
-complete -o nosort -F _knit_complete knit 2>/dev/null || complete -F _knit_complete knit
+complete -o bashdefault -o nosort -F _knit_complete knit 2>/dev/null ||
+    complete -o bashdefault -F _knit_complete knit

@@ -10,4 +10,5 @@ _knitctl_complete() {
         compopt -o nospace 2>/dev/null
     fi
 }
-complete -o nosort -F _knitctl_complete knitctl 2>/dev/null || complete -F _knitctl_complete knitctl
+complete -o bashdefault -o nosort -F _knitctl_complete knitctl 2>/dev/null ||
+    complete -o bashdefault -F _knitctl_complete knitctl

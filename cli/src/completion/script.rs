@@ -41,7 +41,8 @@ _PROGRAM_complete() {
         compopt -o nospace 2>/dev/null
     fi
 }
-complete -o nosort -F _PROGRAM_complete PROGRAM 2>/dev/null || complete -F _PROGRAM_complete PROGRAM
+complete -o bashdefault -o nosort -F _PROGRAM_complete PROGRAM 2>/dev/null ||
+    complete -o bashdefault -F _PROGRAM_complete PROGRAM
 "#;
 
 const ZSH_ITSELF: &str = r#"if [[ "${funcstack[1]-}" == "_PROGRAM" ]]; then
