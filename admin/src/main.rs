@@ -9,7 +9,9 @@ mod status;
 mod up;
 mod version;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use knit_cli::command::completion::Completion;
+use knit_cli::completion;
 use knit_cli::terminal::program;
 use knit_cli::terminal::{ExitCode, Failure};
 
@@ -30,17 +32,22 @@ enum Command {
     Down(down::Down),
     /// Show how an installation does
     Status(status::Status),
+    Completion(Completion),
     /// Print the version
     Version,
 }
 
 fn main() -> std::process::ExitCode {
+    if completion::is_asked() {
+        return completion::answer(|_| CommandLine::command());
+    }
     let line = CommandLine::parse();
     program::run(async move {
         match line.command {
             Command::Up(up) => blocking(|| up.run()).await,
             Command::Down(down) => blocking(|| down.run()).await,
             Command::Status(status) => status.run().await,
+            Command::Completion(completion) => completion.print_for("knitctl"),
             Command::Version => version::run(),
         }
     })
@@ -60,11 +67,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_grammar_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_and_man_pages_are_what_the_grammar_says() {
+        completion::pages_are_fresh(CommandLine::command());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub const API: &str = "/api";
 pub const SERVER: &str = "/server";
 /// `GET`: how the server does ([`crate::server::ServerStatus`]); not on an original server.
 pub const SERVER_STATUS: &str = "/server/status";
+/// `GET`: what it has to offer to Plans ([`crate::cluster::Cluster`]); not on an original server.
+pub const CLUSTER: &str = "/cluster";
 /// `GET` searches, `POST` uploads.
 pub const DATA: &str = "/data";
 /// `GET` searches, `POST` registers.

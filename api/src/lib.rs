@@ -3,8 +3,8 @@
 //! The wire forms are those of Knitfab v1.6.1, so that its clients work with our server and our
 //! client with its server; members that Knit adds stand after the original ones. Reading order:
 //! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`], [`graph`],
-//! what is asked about them before or after something happens: [`explain`], [`why`], [`impact`]; then how they
-//! travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`event`], [`json`], and
+//! what is asked about them before or after something happens: [`explain`], [`why`], [`impact`], and
+//! what there is to execute them on: [`cluster`]; then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`event`], [`json`], and
 //! [`profile`].
 //!
 //! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod candidate;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod cluster;
 pub mod content;
 pub mod data;
 #[cfg(feature = "digest")]

@@ -53,6 +53,8 @@ pub mod capability {
     pub const IMPACT: &str = "impact";
     /// `DELETE /data/{id}` removes a Data with the Run that made it.
     pub const REMOVE_DATA: &str = "remove-data";
+    /// `GET /cluster` tells what there is to execute Runs on.
+    pub const CLUSTER: &str = "cluster";
 }
 
 /// An image registry as users reach it.

@@ -6,9 +6,11 @@
 
 pub mod args;
 pub mod command;
+pub mod completion;
 pub mod contents;
 pub mod drawing;
 pub mod explained;
+pub mod extension;
 pub mod image;
 pub mod knitenv;
 pub mod lineage;

@@ -26,11 +26,16 @@ pub fn default_path() -> Result<PathBuf, Failure> {
 }
 
 impl ProfileStore {
+    /// A store without profiles, as if there were no file.
+    pub fn empty(path: &Path) -> Self {
+        Self { path: path.to_owned(), ..Self::default() }
+    }
+
     /// Reads the store; a missing file reads as an empty store.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         match std::fs::metadata(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self { path: path.to_owned(), ..Self::default() });
+                return Ok(Self::empty(path));
             }
             _ => {}
         }
@@ -60,21 +65,36 @@ impl ProfileStore {
         self.profiles.keys().map(String::as_str)
     }
 
+    /// All profiles with their names, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.profiles.iter().map(|(name, profile)| (name.as_str(), profile))
+    }
+
     /// Puts a profile under a name into the store at `path`, replacing one of that name. Two programs
     /// that do this at once both succeed; a reader never sees half a store. True when one was replaced.
     pub fn insert(path: &Path, name: &str, profile: &Profile) -> Result<bool, Failure> {
-        let failed =
-            |e: std::io::Error| Failure::new(format!("cannot write the profile store {}", path.display())).why(e);
+        Self::change(path, |profiles| profiles.insert(name.to_owned(), profile.clone()).is_some())
+    }
+
+    /// Takes the profile of that name out of the store at `path`. False when there is none.
+    pub fn remove(path: &Path, name: &str) -> Result<bool, Failure> {
+        Self::change(path, |profiles| profiles.remove(name).is_some())
+    }
+
+    /// Reads, changes and writes a store while nobody else does.
+    fn change<T>(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Profile>) -> T) -> Result<T, Failure> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Failure::new(format!("cannot write the profile store {}", path.display())).why(why)
+        };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            replace::private_folder(folder).map_err(failed)?;
+            replace::private_folder(folder).map_err(|e| failed(&e))?;
         }
-        let _lock = lock(path).map_err(failed)?;
+        let _lock = lock(path).map_err(|e| failed(&e))?;
         let mut store = Self::load(path)?;
-        let replaced = store.profiles.insert(name.to_owned(), profile.clone()).is_some();
-        let text = serde_saphyr::to_string(&store.profiles)
-            .map_err(|e| Failure::new(format!("cannot write the profile store {}", path.display())).why(e))?;
-        replace::private_file(path, text.as_bytes()).map_err(failed)?;
-        Ok(replaced)
+        let outcome = change(&mut store.profiles);
+        let text = serde_saphyr::to_string(&store.profiles).map_err(|e| failed(&e))?;
+        replace::private_file(path, text.as_bytes()).map_err(|e| failed(&e))?;
+        Ok(outcome)
     }
 }
 
@@ -113,6 +133,29 @@ pub fn set_current(store: &Path, name: &str) -> Result<(), Failure> {
         .map_err(|e| Failure::new(format!("cannot write {}", path.display())).why(e))
 }
 
+/// Leaves no profile current, if `name` is. True when it was.
+pub fn unset_current(store: &Path, name: &str) -> Result<bool, Failure> {
+    if current(store)?.as_deref() != Some(name) {
+        return Ok(false);
+    }
+    let path = current_path(store);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("cannot remove {}", path.display())).why(e))
+        }
+        _ => Ok(true),
+    }
+}
+
+/// Refuses what cannot stand on one line as the name of a profile.
+pub fn check_name(name: &str) -> Result<(), Failure> {
+    if name.trim() == name && !name.is_empty() && !name.contains(['\n', '\r']) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("\"{name}\" cannot be the name of a profile"))
+        .why("it is empty, has several lines, or begins or ends with a space"))
+}
+
 /// Reads a `knitprofile`, the file that an administrator hands out, and checks it.
 pub fn read_knitprofile(path: &Path) -> Result<Profile, Failure> {
     let wrong = |why: String| Failure::usage(format!("cannot use {} as a knitprofile", path.display())).why(why);
@@ -144,6 +187,25 @@ mod tests {
         let store = ProfileStore::load(&path).unwrap();
         assert_eq!(store.names().collect::<Vec<_>>(), ["/home/me/a", "b: c #"]);
         assert_eq!(store.get("b: c #").unwrap().api_root, "https://c/api");
+    }
+
+    #[test]
+    fn many_writers_at_once_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("profile");
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    ProfileStore::insert(path, &format!("kept {n}"), &profile("https://x/api")).unwrap();
+                    ProfileStore::insert(path, &format!("gone {n}"), &profile("https://x/api")).unwrap();
+                    assert!(ProfileStore::remove(path, &format!("gone {n}")).unwrap());
+                });
+            }
+        });
+        let store = ProfileStore::load(&path).unwrap();
+        assert_eq!((store.names().count(), store.names().all(|name| name.starts_with("kept "))), (8, true));
+        assert!(!ProfileStore::remove(&path, "gone 1").unwrap());
     }
 
     #[cfg(unix)]
@@ -179,6 +241,9 @@ mod tests {
         assert_eq!(current(&store).unwrap(), None);
         set_current(&store, "local").unwrap();
         assert_eq!(current(&store).unwrap().as_deref(), Some("local"));
+        assert!(!unset_current(&store, "other").unwrap());
+        assert!(unset_current(&store, "local").unwrap());
+        assert_eq!(current(&store).unwrap(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use knit_api::candidate::{Abbreviated, Candidate, Kind};
 use knit_api::client::{Class, Client, ClientError};
 use knit_api::profile::Profile;
 use knit_api::server::{Registry, capability};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in a project that names its profile.
@@ -23,10 +24,65 @@ const BY_NAME: &str = "name=";
 /// What stands before the id of a Data where it is shown as a tag, and is copied from there.
 const AS_TAG: &str = "knit#id:";
 
+/// Names of the environment variables that say what the common flags say; extension commands get them.
+pub mod variable {
+    /// As `--profile`.
+    pub const PROFILE: &str = "KNIT_PROFILE";
+    /// As `--profile-store`.
+    pub const PROFILE_STORE: &str = "KNIT_PROFILE_STORE";
+    /// As `--env`, but the file need not be there.
+    pub const ENV: &str = "KNIT_ENV";
+}
+
 /// Where a command was started, and what the common flags say.
 #[derive(Clone, Debug)]
 pub struct Project {
     common: Common,
+}
+
+/// Why this profile or this file, and no other one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A flag of the command line.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A file that names it.
+    File(PathBuf),
+    /// The profile is named as this folder.
+    Folder,
+    /// It is the nearest file of its name.
+    Nearest,
+    /// Where it is looked for when nobody says anything.
+    Default,
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "{flag} names it"),
+            Self::Variable(name) => write!(f, "the environment variable {name} names it"),
+            Self::File(path) => write!(f, "{} names it", path.display()),
+            Self::Folder => f.write_str("this folder has its name"),
+            Self::Nearest => f.write_str("it is the nearest one"),
+            Self::Default => f.write_str("it is the usual one"),
+        }
+    }
+}
+
+/// A profile's name or a file, and why this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen<T> {
+    /// What is chosen.
+    pub what: T,
+    /// By which rule.
+    pub rule: Rule,
+}
+
+impl<T> Chosen<T> {
+    fn new(what: T, rule: Rule) -> Self {
+        Self { what, rule }
+    }
 }
 
 /// A profile, and how it was come by: what an error about it must say.
@@ -34,10 +90,18 @@ pub struct Project {
 pub struct Found {
     /// Its name in the store.
     pub name: String,
+    /// Why this name.
+    pub rule: Rule,
     /// The store.
     pub store: PathBuf,
     /// How to reach the server.
     pub profile: Profile,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "profile \"{}\" in {}; {}", self.name, self.store.display(), self.rule)
+    }
 }
 
 /// A server that commands talk to.
@@ -54,99 +118,156 @@ impl Project {
         Self { common }
     }
 
-    /// The profile store's file.
-    pub fn store_path(&self) -> Result<PathBuf, Failure> {
-        match &self.common.profile_store {
-            Some(path) => Ok(path.clone()),
-            None => profile_store::default_path(),
+    /// The profile store's file: the one of `--profile-store`, of the environment, or the usual one.
+    pub fn store(&self) -> Result<Chosen<PathBuf>, Failure> {
+        match (&self.common.profile_store, from_environment(variable::PROFILE_STORE)) {
+            (Some(path), _) => Ok(Chosen::new(path.clone(), Rule::Flag("--profile-store"))),
+            (None, Some(path)) => Ok(Chosen::new(path.into(), Rule::Variable(variable::PROFILE_STORE))),
+            (None, None) => Ok(Chosen::new(profile_store::default_path()?, Rule::Default)),
         }
     }
 
-    /// The name given with `--profile`.
-    pub fn named_profile(&self) -> Option<&str> {
-        self.common.profile.as_deref()
+    /// The profile store's file alone.
+    pub fn store_path(&self) -> Result<PathBuf, Failure> {
+        Ok(self.store()?.what)
     }
 
-    /// The profile to use: the one named with `--profile`, by the nearest `.knitprofile`, by this
-    /// folder's path, or by the current profile, in this order.
+    /// The name given with `--profile` or in the environment.
+    pub fn named_profile(&self) -> Option<Chosen<String>> {
+        match (&self.common.profile, from_environment(variable::PROFILE)) {
+            (Some(name), _) => Some(Chosen::new(name.clone(), Rule::Flag("--profile"))),
+            (None, Some(name)) => {
+                Some(Chosen::new(name.to_string_lossy().into_owned(), Rule::Variable(variable::PROFILE)))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The name of the profile to use: the one given with `--profile` or in the environment, by the nearest
+    /// `.knitprofile`, by this folder's path, or the current one, in this order. `None` when nothing names one.
+    pub fn chosen_profile(&self, store: &ProfileStore) -> Result<Option<Chosen<String>>, Failure> {
+        if let Some(named) = self.named_profile() {
+            return Ok(Some(named));
+        }
+        let here = current_folder()?;
+        if let Some(file) = nearest_file(&here, PROJECT_FILE) {
+            return Ok(Some(Chosen::new(name_in(&file)?, Rule::File(file))));
+        }
+        let folder = here.display().to_string();
+        if store.get(&folder).is_some() {
+            return Ok(Some(Chosen::new(folder, Rule::Folder)));
+        }
+        let current = profile_store::current(store.path())?;
+        Ok(current.map(|name| Chosen::new(name, Rule::File(profile_store::current_path(store.path())))))
+    }
+
+    /// The profile to use; see [`Self::chosen_profile`].
     pub fn profile(&self) -> Result<Found, Failure> {
         let path = self.store_path()?;
         let store = ProfileStore::load(&path)?;
-        let (name, origin) = match self.named_profile() {
-            Some(name) => (name.to_owned(), "--profile names it".to_owned()),
-            None => implied_profile(&store)?,
-        };
-        let Some(profile) = store.get(&name) else {
-            let known: Vec<&str> = store.names().collect();
-            let advice = if known.is_empty() {
-                "register the file that your administrator handed out: knit init KNITPROFILE".to_owned()
-            } else {
-                format!("choose one of: {}; or register another one: knit init KNITPROFILE", known.join(", "))
-            };
-            return Err(Failure::usage(format!("there is no profile \"{name}\" in {}", path.display()))
-                .why(origin)
-                .advice(advice));
-        };
+        let Some(Chosen { what: name, rule }) = self.chosen_profile(&store)? else { return Err(none_is_set(&store)) };
+        let Some(profile) = store.get(&name) else { return Err(not_in(&store, &name).why(rule)) };
         if let Err(e) = profile.check() {
             return Err(Failure::usage(format!("the profile \"{name}\" in {} cannot be used", path.display()))
                 .why(e)
-                .advice("register it again: knit init KNITPROFILE"));
+                .advice(format!("register it again: knit init KNITPROFILE ({rule})")));
         }
-        Ok(Found { name, store: path, profile: profile.clone() })
+        Ok(Found { profile: profile.clone(), name, rule, store: path })
     }
 
     /// The server of the profile. Nothing is sent yet.
     pub fn server(&self) -> Result<Server, Failure> {
-        let found = self.profile()?;
-        let client = Client::new(&found.profile).map_err(|e| {
-            Failure::usage(format!("the profile \"{}\" in {} cannot be used", found.name, found.store.display())).why(e)
-        })?;
-        Ok(Server { client, found })
+        Server::of(self.profile()?)
     }
 
-    /// The environment file: the one named with `--env`, else the nearest `knitenv`, else an empty one.
-    pub fn environment(&self) -> Result<KnitEnv, Failure> {
-        match &self.common.env {
-            Some(path) => KnitEnv::load(path),
-            None => match nearest_file(&current_folder()?, ENV_FILE) {
-                Some(path) => KnitEnv::load(&path),
-                None => Ok(KnitEnv::default()),
-            },
+    /// The environment file that applies: the one named with `--env` or in the environment, else the nearest
+    /// `knitenv`. `None` when there is none.
+    pub fn environment_file(&self) -> Result<Option<Chosen<PathBuf>>, Failure> {
+        if let Some(path) = &self.common.env {
+            return Ok(Some(Chosen::new(path.clone(), Rule::Flag("--env"))));
         }
+        if let Some(path) = from_environment(variable::ENV) {
+            // An extension command is told where the file would be, as v1.6.1 does.
+            let path = PathBuf::from(path);
+            return Ok(path.exists().then(|| Chosen::new(path, Rule::Variable(variable::ENV))));
+        }
+        Ok(nearest_file(&current_folder()?, ENV_FILE).map(|path| Chosen::new(path, Rule::Nearest)))
+    }
+
+    /// What stands in the environment file; without one, nothing.
+    pub fn environment(&self) -> Result<KnitEnv, Failure> {
+        self.environment_file()?.map_or_else(|| Ok(KnitEnv::default()), |file| KnitEnv::load(&file.what))
+    }
+
+    /// What an extension command finds in its environment. Nothing of it need exist, as in v1.6.1.
+    pub fn variables(&self) -> Result<[(&'static str, OsString); 3], Failure> {
+        let here = current_folder()?;
+        let path = self.store_path()?;
+        // A store that cannot be read is for those to refuse who need it.
+        let store = ProfileStore::load(&path).unwrap_or_else(|_| ProfileStore::empty(&path));
+        let profile = self.chosen_profile(&store)?.map_or_else(|| here.clone().into(), |chosen| chosen.what.into());
+        let env = match (self.environment_file()?, from_environment(variable::ENV)) {
+            (Some(file), _) => file.what,
+            (None, Some(path)) => path.into(),
+            (None, None) => here.join(ENV_FILE),
+        };
+        Ok([(variable::PROFILE, profile), (variable::PROFILE_STORE, path.into()), (variable::ENV, env.into())])
     }
 }
 
-/// Where no profile is named: the nearest `.knitprofile`, this folder, the current profile; with the origin.
-fn implied_profile(store: &ProfileStore) -> Result<(String, String), Failure> {
-    let here = current_folder()?;
-    if let Some(file) = nearest_file(&here, PROJECT_FILE) {
-        let name = first_line(&file)?;
-        if name.is_empty() {
-            return Err(Failure::usage(format!("{} names no profile", file.display()))
-                .why("its first line is empty")
-                .advice("write the name of a profile into it, or remove it"));
-        }
-        return Ok((name, format!("{} names it", file.display())));
+/// The value of an environment variable; an empty one counts as none.
+fn from_environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The name of a profile in a `.knitprofile`.
+pub fn name_in(file: &Path) -> Result<String, Failure> {
+    let name = first_line(file)?;
+    if name.is_empty() {
+        return Err(Failure::usage(format!("{} names no profile", file.display()))
+            .why("its first line is empty")
+            .advice("write the name of a profile into it, or remove it"));
     }
-    let folder = here.display().to_string();
-    if store.get(&folder).is_some() {
-        return Ok((folder, "this folder has its name".to_owned()));
-    }
-    if let Some(name) = profile_store::current(store.path())? {
-        let origin = format!("{} names it", profile_store::current_path(store.path()).display());
-        return Ok((name, origin));
-    }
+    Ok(name)
+}
+
+/// The failure that a name is that no profile of the store has.
+pub fn not_in(store: &ProfileStore, name: &str) -> Failure {
+    let known: Vec<&str> = store.names().collect();
+    let advice = if known.is_empty() {
+        "register the file that your administrator handed out: knit init KNITPROFILE".to_owned()
+    } else {
+        format!("choose one of: {}; or register another one: knit init KNITPROFILE", known.join(", "))
+    };
+    Failure::usage(format!("there is no profile \"{name}\" in {}", store.path().display())).advice(advice)
+}
+
+/// The failure when nothing names a profile.
+pub fn none_is_set(store: &ProfileStore) -> Failure {
     let advice = if store.exists() {
-        "name one with --profile, or register one for this folder: knit init KNITPROFILE"
+        "name one with --profile, choose one with knit profile use NAME, or register one for this folder: \
+         knit init KNITPROFILE"
     } else {
         "register the file that your administrator handed out: knit init KNITPROFILE (on one machine: knitctl up)"
     };
-    Err(Failure::usage("no profile is set for this folder")
+    Failure::usage("no profile is set for this folder")
         .why(format!("there is no {PROJECT_FILE} here or above, and no current profile in {}", store.path().display()))
-        .advice(advice))
+        .advice(advice)
 }
 
 impl Server {
+    /// The server of a profile. Nothing is sent yet.
+    pub fn of(found: Found) -> Result<Self, Failure> {
+        let client =
+            Client::new(&found.profile).map_err(|e| Failure::usage(format!("the {found}, cannot be used")).why(e))?;
+        Ok(Self { client, found })
+    }
+
+    /// The profile by which it is reached.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+
     /// The failure that an error of the server or the network is; `what` says what was tried on which object.
     pub fn failed(&self, what: impl Into<String>, error: &ClientError) -> Failure {
         let failure = Failure::new(what).why(error).exit(exit_code(error));
@@ -162,7 +283,7 @@ impl Server {
         {
             return Some(refusal.advice.clone());
         }
-        let profile = format!("profile \"{}\" in {}", self.found.name, self.found.store.display());
+        let profile = &self.found;
         match error.class() {
             Class::NotAuthorised if self.found.profile.token.is_some() => {
                 Some(format!("register the profile again, its token is not valid here ({profile})"))
@@ -312,7 +433,7 @@ pub fn current_folder() -> Result<PathBuf, Failure> {
 }
 
 /// The nearest regular file of that name, here or in a folder above.
-fn nearest_file(from: &Path, name: &str) -> Option<PathBuf> {
+pub fn nearest_file(from: &Path, name: &str) -> Option<PathBuf> {
     from.ancestors().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 

@@ -1,7 +1,6 @@
 //! Replacing a small file as a whole: written beside, synced, renamed. Whoever reads it meanwhile
 //! sees the old content or the new one, never a part.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -35,7 +34,7 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 /// Makes the names in a folder durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    std::fs::File::open(folder)?.sync_all()?;
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())

@@ -716,6 +716,8 @@ container_test! {
         world.start(&first).await;
         let refused = world.engine().start(&second).await.unwrap();
         assert!(matches!(&refused, Started::NoRoom { reason } if reason.contains("cpu")), "{refused:?}");
+        let [node] = &world.engine().nodes().await.unwrap()[..] else { panic!("one machine") };
+        assert_eq!(node.in_use["cpu"], node.capacity["cpu"], "what is told is what decides");
         let mut events = world.engine().events();
         fs::write(world.volume("first-in").1.join("go"), "").unwrap();
         while events.recv().await.unwrap() != EngineEvent::Room {}

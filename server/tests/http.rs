@@ -151,6 +151,7 @@ async fn with_a_token_all_routes_but_the_health_ones_ask_for_it() {
         ("GET", "/api/runs/events"),
         ("GET", "/api/server"),
         ("GET", "/api/server/status"),
+        ("GET", "/api/cluster"),
         ("GET", "/nowhere"),
         ("HEAD", "/api/data"),
     ] {
@@ -705,7 +706,8 @@ async fn the_server_says_what_it_is_and_how_it_does() {
             "explain",
             "impact",
             "remove-data",
-            "lineage"
+            "lineage",
+            "cluster"
         ])
     );
     assert_eq!(info["registry"], json!({"host": "localhost:30503", "insecure": true}));
@@ -715,6 +717,29 @@ async fn the_server_says_what_it_is_and_how_it_does() {
     assert_eq!((&status["auth"], &status["workerNetwork"]), (&json!(false), &json!("none")));
     assert!(status["disk"]["free"].as_u64().unwrap() <= status["disk"]["total"].as_u64().unwrap());
     assert!(status["engine"]["detail"].as_str().unwrap().starts_with("fake (in memory)"));
+}
+
+#[tokio::test]
+async fn what_there_is_to_execute_runs_on_is_told_to_users() {
+    let server = fake::server(None).await;
+    let cluster = call(&server, "GET", "/api/cluster").await.json();
+    assert_eq!(
+        cluster["nodes"],
+        json!([{
+            "name": "memory", "labels": ["disk=fast"],
+            "taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}],
+            "capacity": {"cpu": "2", "memory": "1Gi"}, "inUse": {"cpu": "0", "memory": "0"},
+        }])
+    );
+    assert_eq!(cluster["registry"], json!({"host": "localhost:30503", "insecure": true}));
+    assert_eq!((&cluster["engine"], &cluster["workerNetwork"]), (&json!("fake"), &json!("none")));
+    assert_eq!((&cluster["defaultResources"], &cluster["limits"]["logBytes"]), (&json!({"cpu": "1"}), &json!(1 << 20)));
+    assert!(cluster["limits"]["uploadBytes"].as_u64().is_some(), "{cluster}");
+    let told: knit_api::cluster::Cluster = serde_json::from_value(cluster.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&told).unwrap(), cluster);
+    server.engine.state().failing.insert("nodes", 1);
+    let refused = call(&server, "GET", "/api/cluster").await;
+    assert_eq!(refused.status, 500, "{}", refused.text);
 }
 
 /// A server whose registry listens.

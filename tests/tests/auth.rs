@@ -9,9 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Every route of the API, with a method that it knows.
-const API: [(&str, &str); 18] = [
+const API: [(&str, &str); 19] = [
     ("GET", "/api/server"),
     ("GET", "/api/server/status"),
+    ("GET", "/api/cluster"),
     ("GET", "/api/data"),
     ("POST", "/api/data"),
     ("GET", "/api/data/some-id"),

@@ -131,6 +131,12 @@ impl Client {
         self.json(Method::GET, endpoint::SERVER_STATUS, &[]).await
     }
 
+    /// What the server has to offer to Plans. Only for a server that announces
+    /// [`crate::server::capability::CLUSTER`].
+    pub async fn cluster(&self) -> Result<crate::cluster::Cluster, ClientError> {
+        self.json(Method::GET, endpoint::CLUSTER, &[]).await
+    }
+
     /// The URL of a route below the root, with a query.
     fn url(&self, route: &str, query: &[(&str, String)]) -> Url {
         let mut url = self.root.clone();

@@ -1,10 +1,14 @@
 //! The commands of `knit`: one file each, by noun.
 
+pub mod cluster;
+pub mod completion;
 pub mod data;
+pub mod env;
 pub mod image;
 pub mod init;
 pub mod license;
 pub mod plan;
+pub mod profile;
 pub mod run;
 pub mod version;
 
@@ -15,7 +19,7 @@ use clap::Subcommand;
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Register a server for this folder, from the file that an administrator handed out
+    #[allow(missing_docs, reason = "its own words are its help, long and short")]
     Init(init::Init),
     /// Push, pull, find and tag Data, and show where it comes from
     #[command(subcommand)]
@@ -29,6 +33,15 @@ pub enum Command {
     /// Put container images into the server's registry
     #[command(subcommand)]
     Image(image::Command),
+    /// List, choose and forget the servers that are registered
+    #[command(subcommand)]
+    Profile(profile::Command),
+    #[allow(missing_docs, reason = "its own words are its help, long and short")]
+    Env(env::Env),
+    #[allow(missing_docs, reason = "its own words are its help, long and short")]
+    Cluster(cluster::Cluster),
+    #[allow(missing_docs, reason = "its own words are its help, long and short")]
+    Completion(completion::Completion),
     /// Print the version of this program
     Version(version::Version),
     /// Print the licence of this program, and those of its parts
@@ -39,11 +52,15 @@ impl Command {
     /// Does it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
         match self {
-            Self::Init(command) => command.run(project),
+            Self::Init(command) => command.run(project).await,
             Self::Data(command) => command.run(project).await,
             Self::Plan(command) => command.run(project).await,
             Self::Run(command) => command.run(project).await,
             Self::Image(command) => command.run(project).await,
+            Self::Profile(command) => command.run(project),
+            Self::Env(command) => command.run(project),
+            Self::Cluster(command) => command.run(project).await,
+            Self::Completion(command) => command.run(),
             Self::Version(command) => command.run(),
             Self::License(command) => command.run(),
         }

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use knit_api::bundle::Selection;
+use knit_api::cluster::Node;
 use knit_api::content::Check;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageRef;
@@ -232,6 +233,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Looks, at little cost, whether work can be done now; the error says what is in the way.
     async fn check(&self) -> Result<(), EngineError>;
+
+    /// Where workers may execute, and what is taken there, by name: exactly what decides on [`Engine::start`].
+    async fn nodes(&self) -> Result<Vec<Node>, EngineError>;
+
+    /// What a worker holds of resources for which its Plan does not ask.
+    fn default_resources(&self) -> Resources;
 
     /// What happens from now on; only one subscriber (the run loop) is served.
     fn events(&self) -> tokio::sync::mpsc::UnboundedReceiver<EngineEvent>;

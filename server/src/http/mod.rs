@@ -5,6 +5,7 @@
 
 mod answer;
 mod candidates;
+mod cluster;
 mod content;
 mod data;
 mod disk;
@@ -71,6 +72,7 @@ pub fn service(app: App) -> NormalizePath<Router> {
         .route("/candidates/{kind}", get(candidates::find))
         .route("/runs/{id}/why", get(explain::why))
         .route("/runs/{id}/impact", get(impact::of_deed))
+        .route("/cluster", get(cluster::show))
         .route("/server", get(status::info))
         .route("/server/status", get(status::status));
 

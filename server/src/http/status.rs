@@ -36,10 +36,11 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
             capability::IMPACT,
             capability::REMOVE_DATA,
             capability::LINEAGE,
+            capability::CLUSTER,
         ]
         .map(str::to_owned)
         .to_vec(),
-        registry: Some(Registry { host: registry_host(&app.settings), insecure: true }),
+        registry: Some(registry_for_users(&app.settings)),
     }))
 }
 
@@ -61,10 +62,7 @@ pub(super) async fn status(State(app): State<App>) -> Answer {
         database: health(&looked, database),
         engine,
         registry,
-        worker_network: match app.settings.worker_network {
-            WorkerNetwork::None => "none".to_owned(),
-            WorkerNetwork::Host => "host".to_owned(),
-        },
+        worker_network: worker_network(&app.settings),
         disk,
         runs: counted.unwrap_or_default().into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
     }))
@@ -118,6 +116,20 @@ async fn answers(registry: SocketAddr) -> io::Result<()> {
         Ok(answered) => answered,
         Err(_) => Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
+}
+
+/// Network of workers, as it is called when the server is started.
+pub(super) fn worker_network(settings: &Settings) -> String {
+    match settings.worker_network {
+        WorkerNetwork::None => "none",
+        WorkerNetwork::Host => "host",
+    }
+    .to_owned()
+}
+
+/// The registry as users reach it.
+pub(super) fn registry_for_users(settings: &Settings) -> Registry {
+    Registry { host: registry_host(settings), insecure: true }
 }
 
 /// How users on this machine reach the registry.

@@ -7,8 +7,10 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use futures_util::{StreamExt, stream};
 use knit_api::bundle::Selection;
+use knit_api::cluster::{Node, Taint};
 use knit_api::content::{Check, Checked};
 use knit_api::id::RunId;
+use knit_api::plan::Resources;
 use knit_api::run::Exit;
 use knit_server::app::App;
 use knit_server::content::ContentStore;
@@ -149,6 +151,24 @@ impl Engine for FakeEngine {
             memory_bytes: 1 << 30,
             workers: self.state().workers.len(),
         }
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, EngineError> {
+        self.fails("nodes")?;
+        let amounts = |cpu: &str, memory: &str| {
+            Resources::from([("cpu".to_owned(), cpu.parse().unwrap()), ("memory".to_owned(), memory.parse().unwrap())])
+        };
+        Ok(vec![Node {
+            name: "memory".to_owned(),
+            labels: vec!["disk=fast".parse().unwrap()],
+            taints: vec![Taint { key: "gpu".into(), value: "yes".into(), effect: "NoSchedule".into() }],
+            capacity: amounts("2", "1Gi"),
+            in_use: amounts(&self.state().workers.len().to_string(), "0"),
+        }])
+    }
+
+    fn default_resources(&self) -> Resources {
+        Resources::from([("cpu".to_owned(), "1".parse().unwrap())])
     }
 
     async fn check(&self) -> Result<(), EngineError> {

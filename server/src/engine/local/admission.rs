@@ -4,10 +4,8 @@
 use knit_api::plan::{OnNode, Resources};
 use knit_api::quantity::Quantity;
 
-/// What a worker holds without saying so: one cpu.
-const DEFAULT_CPU_MILLIS: u64 = 1000;
-/// What a worker holds without saying so: 1 GiB.
-const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
+/// What a worker holds without saying so: one cpu, 1 GiB.
+pub(super) const DEFAULT: Room = Room { cpu_millis: 1000, memory_bytes: 1 << 30 };
 /// With less memory not even the container's first process comes up.
 const LEAST_MEMORY_BYTES: u64 = 6 << 20;
 
@@ -29,6 +27,20 @@ impl Room {
             memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
         }
     }
+
+    /// As a Plan would ask for it.
+    pub fn resources(self) -> Resources {
+        let Self { cpu_millis, memory_bytes } = self;
+        let memory = if memory_bytes > 0 && memory_bytes.is_multiple_of(1024) {
+            format!("{}Ki", memory_bytes / 1024)
+        } else {
+            memory_bytes.to_string()
+        };
+        [("cpu", format!("{cpu_millis}m")), ("memory", memory)]
+            .into_iter()
+            .filter_map(|(name, amount)| Some((name.to_owned(), amount.parse().ok()?)))
+            .collect()
+    }
 }
 
 /// Why a worker is not admitted; each holds a sentence part for a person.
@@ -45,7 +57,7 @@ pub fn demand(resources: &Resources, on_node: &OnNode) -> Result<Room, String> {
     if let Some(label) = on_node.must.first() {
         return Err(format!("must run on a node labelled {label}, this machine has no labels"));
     }
-    let mut room = Room { cpu_millis: DEFAULT_CPU_MILLIS, memory_bytes: DEFAULT_MEMORY_BYTES };
+    let mut room = DEFAULT;
     for (name, quantity) in resources {
         let amount = |value: i128| u64::try_from(value).map_err(|_| format!("{name} {quantity} is below zero"));
         match name.as_str() {
@@ -137,6 +149,19 @@ mod tests {
             let expected = Room { cpu_millis, memory_bytes };
             assert_eq!(demand(&resources(pairs), &OnNode::default()), Ok(expected), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn an_amount_is_told_as_what_can_be_asked_for() {
+        for (cpu_millis, memory_bytes) in [(2500, 8_138_444 << 10), (0, 0), (1, 1023), (64_000, 1 << 40)] {
+            let room = Room { cpu_millis, memory_bytes };
+            let told = room.resources();
+            assert_eq!(told["cpu"].millis(), i128::from(cpu_millis), "{told:?}");
+            assert_eq!(told["memory"].units(), i128::from(memory_bytes), "{told:?}");
+        }
+        let whole = Room { cpu_millis: 2000, memory_bytes: 4 << 30 };
+        assert_eq!(demand(&whole.resources(), &OnNode::default()), Ok(whole));
+        assert_eq!(admit(whole, Room::default(), whole), Ok(()));
     }
 
     #[test]

@@ -15,8 +15,10 @@ use changes::Changes;
 use folder::Folder;
 use images::{ImageProblem, Images, PreparedImage};
 use knit_api::bundle::Selection;
+use knit_api::cluster::Node;
 use knit_api::id::RunId;
 use knit_api::image::ImageRef;
+use knit_api::plan::Resources;
 use life::{Shared, Stage, Worker};
 use native::cgroup::Cgroups;
 use native::program::Program;
@@ -210,6 +212,22 @@ impl Engine for LocalEngine {
             Ok(Some(found)) => Err(found),
             Err(cause) => Err(EngineError::Failed { what: "looking at folders".to_owned(), cause: cause.to_string() }),
         }
+    }
+
+    async fn nodes(&self) -> Result<Vec<Node>, EngineError> {
+        let held = life::held(&self.shared.workers());
+        Ok(vec![Node {
+            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            // There is nothing to choose between: a Plan that insists on a label is refused.
+            labels: Vec::new(),
+            taints: Vec::new(),
+            capacity: self.shared.capacity.resources(),
+            in_use: held.resources(),
+        }])
+    }
+
+    fn default_resources(&self) -> Resources {
+        admission::DEFAULT.resources()
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
