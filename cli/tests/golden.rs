@@ -1,0 +1,421 @@
+//! What v1.6.1 was seen doing: the program is given the same command lines, files and answers, and sends the
+//! same writes, prints the same result and leaves the same files behind.
+//!
+//! `tests/golden/vectors.jsonl` holds the observations, facts only: first the records of the server, its answers to
+//! everything that goes wrong, and binary inputs; then one command per line. `tests/golden/differences` lists what
+//! is different on purpose, with the reason; a line there that is no longer true is an error too.
+//!
+//! Compared are: `exit` (success or not), `writes` (method, target, meaning of the body or entries of the archive, in order), `stdout` (JSON and DOT byte
+//! for byte but for the escapes of `<>&` and a final line feed, templates as YAML), `after` (the files).
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its closures and samples")]
+
+mod fake;
+
+use base64::Engine as _;
+use fake::{Answer, Ended, Fake, Home, Request, chunked, json};
+use serde_json::{Map, Value, json as value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Stdio;
+
+const VECTORS: &str = include_str!("../../tests/golden/vectors.jsonl");
+const DIFFERENCES: &str = include_str!("../../tests/golden/differences");
+
+/// What the recorded server knew.
+struct World {
+    records: Value,
+    errors: Map<String, Value>,
+    binaries: Map<String, Value>,
+}
+
+impl World {
+    fn binary(&self, name: &str) -> Vec<u8> {
+        let packed = base64::engine::general_purpose::STANDARD.decode(self.binaries[name].as_str().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn one(&self, kind: &str, id: &str) -> Answer {
+        match self.find(kind, id) {
+            Some(record) => json(200, record),
+            None => json(404, &value!({"message": "not found"})),
+        }
+    }
+
+    fn find(&self, kind: &str, id: &str) -> Option<&Value> {
+        let name = ["knitId", "runId", "planId"];
+        self.all(kind).iter().find(|record| name.iter().any(|name| record[name] == id))
+    }
+
+    fn all(&self, kind: &str) -> &[Value] {
+        self.records[kind].as_array().unwrap()
+    }
+
+    /// The answer of the recorded server.
+    fn answer(&self, request: &Request) -> Answer {
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let path: Vec<&str> = path.trim_start_matches("/api/").split('/').collect();
+        match (request.method.as_str(), &path[..]) {
+            (_, ["server"]) => json(404, &value!({"message": "Not Found"})),
+            ("GET", ["data"]) => {
+                let wanted: BTreeSet<String> = url::form_urlencoded::parse(query.as_bytes())
+                    .filter(|(name, _)| name == "tag")
+                    .map(|(_, tag)| tag.into_owned())
+                    .collect();
+                let carries = |data: &&Value| {
+                    let tags = data["tags"].as_array().unwrap();
+                    wanted.iter().all(|tag| tags.iter().any(|one| one == tag.as_str()))
+                };
+                let found: Vec<&Value> = self.all("data").iter().filter(carries).collect();
+                json(200, &value!(found))
+            }
+            ("POST", ["data"]) => self.one("data", "data-set"),
+            ("PUT", ["data", id]) => self.one("data", id),
+            ("GET", ["data", _]) => self.pull("x-checksum-md5"),
+            ("GET", ["runs"]) => {
+                let found = ["run-train", "run-running", "run-failed"].map(|id| self.find("runs", id));
+                json(200, &value!(found))
+            }
+            ("GET", ["runs", id]) => self.one("runs", id),
+            ("GET", ["runs", _, "log"]) => {
+                chunked("Content-Type: text/plain\r\n", b"line 1\nline 2 <b>\nno newline at end", "")
+            }
+            ("PUT", ["runs", id, "retry"]) if self.find("runs", id).is_some() => {
+                Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())
+            }
+            ("PUT", ["runs", _, how]) => {
+                let mut run = self.find("runs", "run-running").unwrap().clone();
+                run["status"] = if *how == "abort" { "aborting" } else { "completing" }.into();
+                json(200, &run)
+            }
+            ("DELETE", ["runs", _]) => {
+                Answer::Bytes(b"HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\n\r\n".to_vec())
+            }
+            ("GET", ["plans"]) => json(200, &value!(self.all("plans")[..2])),
+            ("POST", ["plans"]) => self.one("plans", "plan-train"),
+            (_, ["plans", id, ..]) => self.one("plans", id),
+            _ => json(404, &value!({"message": "not found"})),
+        }
+    }
+
+    fn pull(&self, trailer: &str) -> Answer {
+        let body = self.binary("PULL");
+        let sum = hex::encode(<md5::Md5 as md5::Digest>::digest(&body));
+        let trailer = if trailer.is_empty() { String::new() } else { format!("{trailer}: {sum}\r\n") };
+        chunked("Content-Type: application/tar+gzip\r\n", &body, &trailer)
+    }
+
+    /// The answer of a server that a record describes in words.
+    fn odd_answer(&self, server: &str, request: &Request) -> Answer {
+        if request.target.ends_with("/server") {
+            return self.answer(request);
+        }
+        let data = |id: &str, tag: &str| {
+            let mut data = self.find("data", "data-set").unwrap().clone();
+            data["knitId"] = id.into();
+            data["tags"] = value!([tag, format!("knit#id:{id}")]);
+            data
+        };
+        match server {
+            "connection refused" => unreachable!("nobody is asked"),
+            "trailer md5 wrong" => {
+                chunked("", &self.binary("PULL"), "x-checksum-md5: 00000000000000000000000000000000\r\n")
+            }
+            "no trailer" => self.pull(""),
+            "connection cut after 100 bytes" => {
+                let Answer::Bytes(whole) = self.pull("x-checksum-md5") else { unreachable!() };
+                let head = whole.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                Answer::Close(whole[..head + 100].to_vec())
+            }
+            "POST ok; PUT 500" if request.method == "PUT" => json(500, &value!({"message": "Internal Server Error"})),
+            "data ok, runs 404" if request.target.contains("/runs/") => json(404, &value!({"message": "not found"})),
+            "POST ok; PUT 500" | "data ok, runs 404" => self.answer(request),
+            "body not gzip" => chunked("", b"this is not gzip", "x-checksum-md5: 0\r\n"),
+            "tar holds one directory entry d" => packed("d/", tar::EntryType::Directory, b""),
+            "tar holds ../../escaped.txt" => packed("../../escaped.txt", tar::EntryType::Regular, b"x\n"),
+            "one Data with tag  desc:say \"hi\"" => json(200, &value!([data("q", "desc:say \"hi\"")])),
+            "one Data with tag  path:C:\\dir" => json(200, &value!([data("q", "path:C:\\dir")])),
+            "Data q with tag  desc:say \"hi\"" if request.target.starts_with("/api/data") => {
+                json(200, &value!([data("q", "desc:say \"hi\"")]))
+            }
+            "Data q with tag  desc:say \"hi\"" => self.answer(request),
+            "run-train with an unknown field and updatedAt 2024-05-01T19:30:00+09:00" => {
+                let mut run = self.find("runs", "run-train").unwrap().clone();
+                run["updatedAt"] = "2024-05-01T19:30:00+09:00".into();
+                run["unknown"] = value!({"a": 1});
+                json(200, &run)
+            }
+            other => self.error(other.strip_prefix("every request: ").unwrap_or_else(|| panic!("{other}"))),
+        }
+    }
+
+    fn error(&self, name: &str) -> Answer {
+        let [status, kind, body] = &self.errors[name].as_array().unwrap()[..] else { panic!("{name}") };
+        let mut head = format!("HTTP/1.1 {status} Reason\r\n");
+        if let Some(kind) = kind.as_str() {
+            head.push_str("Content-Type: ");
+            head.push_str(kind);
+            head.push_str("\r\n");
+        }
+        let mut body = body.as_str().unwrap();
+        if name == "302" {
+            head += "Location: /login\r\n";
+            body = "";
+        }
+        Answer::Bytes(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    }
+}
+
+fn packed(path: &str, kind: tar::EntryType, content: &[u8]) -> Answer {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(if content.is_empty() { 0o755 } else { 0o644 });
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    tar.append(&header, content).unwrap();
+    let body = tar.into_inner().unwrap().finish().unwrap();
+    let sum = hex::encode(<md5::Md5 as md5::Digest>::digest(&body));
+    chunked("Content-Type: application/tar+gzip\r\n", &body, &format!("x-checksum-md5: {sum}\r\n"))
+}
+
+/// Everything that one command did.
+struct Seen {
+    ended: Ended,
+    writes: Vec<Value>,
+    after: Vec<Value>,
+    host: String,
+    home: String,
+    here: String,
+}
+
+/// Runs one recorded command.
+fn replay(world: &'static World, record: &'static Value) -> Seen {
+    let server = record["server"].as_str();
+    let fake = Fake::start(move |request| match server {
+        None => world.answer(request),
+        Some(server) => world.odd_answer(server, request),
+    });
+    let home = Home::of(&fake.api_root(), None);
+    let host = fake.address.to_string();
+    // As the original wrote its store: sorted, with empty certificates.
+    let stored = |name: &str, root: &str| format!("{name}:\n    apiRoot: {root}\n    cert: {{}}\n");
+    let root = fake.api_root();
+    let store = [("bad", "no-url"), ("dead", "http://127.0.0.1:9/api"), ("p", &root), ("slash", &format!("{root}/"))];
+    let store = store.map(|(name, root)| stored(name, root)).concat();
+    std::fs::write(home.store(), store).unwrap();
+    home.write("src/a.txt", "hello\n");
+    home.write("src/sub/run.sh", "#!/bin/sh\n");
+    home.write("src2/b.txt", "b\n");
+    let project = home.project();
+    std::fs::create_dir(project.join("src/emptydir")).unwrap();
+    symlink("a.txt", project.join("src/link")).unwrap();
+    std::fs::set_permissions(project.join("src/sub/run.sh"), PermissionsExt::from_mode(0o755)).unwrap();
+    if let Some(text) = record["knitenv"].as_str() {
+        home.write("knitenv", text);
+    }
+    for (name, content) in record["files"].as_object().into_iter().flatten() {
+        match content {
+            Value::String(text) => home.write(name, text),
+            other => std::fs::write(project.join(name), world.binary(other["binary"].as_str().unwrap())).unwrap(),
+        }
+        if name.starts_with("bin/") && !name.ends_with("noexec") {
+            std::fs::set_permissions(project.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+    }
+    let arguments: Vec<&str> =
+        record["argv"].as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap()).collect();
+    let mut command = home.command(&project, &arguments);
+    let here = project.display().to_string();
+    command.env("PATH", record["PATH"].as_str().unwrap_or("/usr/bin:/bin").replace("<CWD>", &here));
+    command.env("TZ", record["tz"].as_str().unwrap_or("UTC")).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stdin = match &record["stdin"] {
+        Value::Object(input) => world.binary(input["binary"].as_str().unwrap()),
+        _ if record["id"].as_str().unwrap().starts_with("extension/run") => b"from stdin\n".to_vec(),
+        _ => Vec::new(),
+    };
+    // A command need not read its input.
+    let _ = child.stdin.take().unwrap().write_all(&stdin);
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    let writes = fake.requests().iter().filter(|request| request.method != "GET").map(write_of).collect();
+    let mut after = Vec::new();
+    tree(&project, &project, &mut after);
+    Seen { ended, writes, after, host, home: project.parent().unwrap().join("home").display().to_string(), here }
+}
+
+/// A write in the form of the records.
+fn write_of(request: &Request) -> Value {
+    let mut write = value!({"method": request.method, "target": request.target});
+    if request.header("content-type") == Some("application/tar+gzip") {
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&request.body[..]));
+        let mut entries: Vec<Value> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let header = entry.header();
+                let link = entry.link_name().unwrap().map(|path| path.display().to_string()).unwrap_or_default();
+                value!({
+                    "name": entry.path().unwrap().display().to_string(), "type": (header.entry_type().as_byte() as char).to_string(),
+                    "mode": format!("{:#o}", header.mode().unwrap() & 0o777), "size": entry.size(), "link": link,
+                })
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry["name"].to_string());
+        write["tar"] = entries.into();
+        write["trailers"] = request.trailers.iter().map(|(name, _)| name.to_lowercase()).collect::<Vec<_>>().into();
+    } else if !request.body.is_empty() {
+        write["body"] = body_of(&String::from_utf8_lossy(&request.body));
+    }
+    write
+}
+
+/// The recorded writes, in the same form.
+fn recorded_writes(record: &Value) -> Vec<Value> {
+    let requests = record["requests"].as_array().into_iter().flatten();
+    requests
+        .filter(|request| request["method"] != "GET")
+        .map(|request| {
+            let mut write = request.clone();
+            if let Some(body) = write["body"].as_str().map(body_of) {
+                write["body"] = body;
+            }
+            write.as_object_mut().unwrap().retain(|_, member| !member.is_null());
+            if let Some(entries) = write.get_mut("tar").and_then(Value::as_array_mut) {
+                entries.sort_by_key(|entry| entry["name"].to_string());
+            }
+            if let Some(names) = write.get_mut("trailers").and_then(Value::as_array_mut) {
+                for name in names.iter_mut() {
+                    *name = name.as_str().unwrap().to_lowercase().into();
+                }
+            }
+            write
+        })
+        .collect()
+}
+
+/// What a JSON body says: `null`, an empty list and nothing at all are the same to every server.
+fn body_of(text: &str) -> Value {
+    let mut body: Value = serde_json::from_str(text).unwrap();
+    if let Some(members) = body.as_object_mut() {
+        members.retain(|_, member| !member.is_null() && member.as_array().is_none_or(|list| !list.is_empty()));
+    }
+    body
+}
+
+/// Files and links below a folder, except those that were there from the start.
+fn tree(root: &Path, folder: &Path, into: &mut Vec<Value>) {
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        if ["src", "src2", "knitenv", "bin"].contains(&name.as_str()) {
+        } else if meta.is_dir() {
+            tree(root, &path, into);
+        } else {
+            let content = match std::fs::read_link(&path) {
+                Ok(target) => target.display().to_string(),
+                Err(_) => std::fs::read(&path).unwrap().iter().map(|&byte| char::from(byte)).collect(),
+            };
+            into.push(value!([name, format!("{:#o}", meta.permissions().mode()), content]));
+        }
+    }
+}
+
+/// What is different between a record and what was seen, by name of what is compared.
+fn differences(record: &Value, stdout: &str, seen: &Seen) -> BTreeMap<&'static str, String> {
+    let mut found = BTreeMap::new();
+    let succeeded = record["exit"] == 0;
+    if succeeded != (seen.ended.code == Some(0)) || seen.ended.code.is_none() {
+        found.insert(
+            "exit",
+            format!("{} was recorded, {:?} was seen: {}", record["exit"], seen.ended.code, seen.ended.stderr),
+        );
+    }
+    for inside in ["panicked at", "RUST_BACKTRACE", "Err(", "Some("] {
+        assert!(!seen.ended.stderr.contains(inside), "{}: {}", record["id"], seen.ended.stderr);
+    }
+    if record["requests"].as_array().is_none_or(|requests| requests.len() < 10) {
+        let wanted = recorded_writes(record);
+        if wanted != seen.writes {
+            found.insert("writes", format!("\n  {}\n  {}", value!(wanted), value!(seen.writes)));
+        }
+    }
+    let printed = String::from_utf8_lossy(&seen.ended.stdout)
+        .replace(&seen.host, "<HOST>")
+        .replace(&seen.home, "<HOME>")
+        .replace(&seen.here, "<CWD>");
+    let is_template = record["id"].as_str().unwrap().starts_with("plan template");
+    let same = if is_template && !stdout.is_empty() {
+        yaml(stdout) == yaml(&printed)
+    } else {
+        unescaped(stdout).trim_end() == printed.trim_end()
+    };
+    if !same && !stdout.starts_with("<binary") {
+        found.insert("stdout", format!("\n--- recorded\n{stdout}\n--- seen\n{printed}"));
+    }
+    if let Some(wanted) = record["after"]["tree"].as_array()
+        && *wanted != seen.after
+    {
+        found.insert("after", format!("\n  {}\n  {}", value!(wanted), value!(seen.after)));
+    }
+    found
+}
+
+fn yaml(text: &str) -> Option<Value> {
+    serde_saphyr::from_str(text).ok()
+}
+
+/// JSON as Go writes it, without its escapes for HTML and with each value on lines of its own.
+fn unescaped(text: &str) -> String {
+    text.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&").replace("}{", "}\n{")
+}
+
+#[test]
+fn what_v1_6_1_was_seen_doing_is_done_or_listed_as_different() {
+    let mut lines = VECTORS.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut head = |name: &str| lines.next().unwrap()[name].take();
+    let world: &'static World = Box::leak(Box::new(World {
+        records: head("world"),
+        errors: head("errors").as_object().unwrap().clone(),
+        binaries: head("binaries").as_object().unwrap().clone(),
+    }));
+    let records: &'static [Value] = Box::leak(lines.collect());
+    let stdout_of: BTreeMap<&str, &Value> =
+        records.iter().map(|record| (record["id"].as_str().unwrap(), &record["stdout"])).collect();
+    let stdout = |record: &'static Value| match &record["stdout"] {
+        Value::Object(other) => stdout_of[other["same_as"].as_str().unwrap()].as_str().unwrap(),
+        text => text.as_str().unwrap_or_default(),
+    };
+    let mut listed: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for line in DIFFERENCES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let [id, what, reason] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("three fields: {line}") };
+        assert!(!reason.is_empty() && stdout_of.contains_key(id), "{line}");
+        what.split(' ').for_each(|what| assert!(listed.insert((id, what), reason).is_none(), "{line}"));
+    }
+    let mut wrong = Vec::new();
+    for record in records {
+        let id = record["id"].as_str().unwrap();
+        for (what, how) in differences(record, stdout(record), &replay(world, record)) {
+            if listed.remove(&(id, what)).is_none() {
+                wrong.push(format!("{id}\t{what}: {how}"));
+            }
+        }
+    }
+    let stale: Vec<String> =
+        listed.keys().map(|(id, what)| format!("{id}\t{what}: listed, and not different any more")).collect();
+    assert!(
+        wrong.is_empty() && stale.is_empty(),
+        "{} wrong\n{}\n{}",
+        wrong.len() + stale.len(),
+        wrong.join("\n"),
+        stale.join("\n")
+    );
+}
