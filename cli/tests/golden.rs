@@ -133,7 +133,6 @@ impl World {
             }
             "POST ok; PUT 500" if request.method == "PUT" => json(500, &value!({"message": "Internal Server Error"})),
             "data ok, runs 404" if request.target.contains("/runs/") => json(404, &value!({"message": "not found"})),
-            "POST ok; PUT 500" | "data ok, runs 404" => self.answer(request),
             "body not gzip" => chunked("", b"this is not gzip", "x-checksum-md5: 0\r\n"),
             "tar holds one directory entry d" => packed("d/", tar::EntryType::Directory, b""),
             "tar holds ../../escaped.txt" => packed("../../escaped.txt", tar::EntryType::Regular, b"x\n"),
@@ -142,7 +141,7 @@ impl World {
             "Data q with tag  desc:say \"hi\"" if request.target.starts_with("/api/data") => {
                 json(200, &value!([data("q", "desc:say \"hi\"")]))
             }
-            "Data q with tag  desc:say \"hi\"" => self.answer(request),
+            "POST ok; PUT 500" | "data ok, runs 404" | "Data q with tag  desc:say \"hi\"" => self.answer(request),
             "run-train with an unknown field and updatedAt 2024-05-01T19:30:00+09:00" => {
                 let mut run = self.find("runs", "run-train").unwrap().clone();
                 run["updatedAt"] = "2024-05-01T19:30:00+09:00".into();
