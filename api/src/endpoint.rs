@@ -55,6 +55,21 @@ pub fn plan_active(id: &PlanId) -> String {
     format!("{}/active", plan(id))
 }
 
+/// `PUT` sets and unsets.
+pub fn plan_resources(id: &PlanId) -> String {
+    format!("{}/resources", plan(id))
+}
+
+/// `PUT` adds and removes.
+pub fn plan_annotations(id: &PlanId) -> String {
+    format!("{}/annotations", plan(id))
+}
+
+/// `PUT` sets, `DELETE` unsets.
+pub fn plan_service_account(id: &PlanId) -> String {
+    format!("{}/serviceaccount", plan(id))
+}
+
 /// `GET` answers when no Run of the Plan is under way; not on an original server.
 pub fn plan_wait(id: &PlanId) -> String {
     format!("{}/wait", plan(id))

@@ -286,6 +286,28 @@ pub struct ResourceChange {
     pub unset: Vec<String>,
 }
 
+/// Body of the request that changes a Plan's annotations: first removals, then additions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnotationChange {
+    /// Pairs to add; one that is there already is no error.
+    #[serde(default, deserialize_with = "crate::json::null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<Annotation>,
+    /// Exact pairs to remove; one that is not there is no error.
+    #[serde(default, deserialize_with = "crate::json::null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<Annotation>,
+    /// Keys whose pairs are all removed.
+    #[serde(default, deserialize_with = "crate::json::null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub remove_key: Vec<String>,
+}
+
+/// Body of the request that sets a Plan's service account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAccountChange {
+    /// Its name; empty is none.
+    #[serde(default, deserialize_with = "crate::json::null_is_default")]
+    pub service_account: String,
+}
+
 /// Answer of `GET <apiRoot>/plans/{id}/wait`; not on an original server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quiet {
@@ -315,5 +337,19 @@ mod tests {
         let text = r#"{"planId":"p","image":"foo:v1","entrypoint":["a"],"annotations":["k=v"],"inputs":[{"path":"/in","tags":["a:b"],"upstreams":[{"plan":{"planId":"q","name":"knit#uploaded"},"mountpoint":{"path":"/upload","tags":[]}}]}],"outputs":[],"log":{"tags":["t:l"],"downstreams":[]},"active":true,"on_node":{"must":["a=b"]},"resources":{"cpu":"1"},"service_account":"s"}"#;
         let plan: Plan = crate::json::from_slice(text.as_bytes()).unwrap();
         assert_eq!(serde_json::to_string(&plan).unwrap(), text);
+    }
+
+    #[test]
+    fn changes_are_written_without_their_empty_parts_and_read_in_any_case() {
+        let change: ResourceChange =
+            crate::json::from_slice(br#"{"SET":{"cpu":2,"Memory":"1024Mi"},"Unset":["gpu"],"more":1}"#).unwrap();
+        let written = serde_json::to_string(&change).unwrap();
+        assert_eq!(written, r#"{"set":{"Memory":"1Gi","cpu":"2"},"unset":["gpu"]}"#);
+        let change: AnnotationChange =
+            crate::json::from_slice(br#"{"Add":[" a = b=c "],"remove":null,"Remove_Key":["k"]}"#).unwrap();
+        assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"add":["a=b=c"],"remove_key":["k"]}"#);
+        assert_eq!(serde_json::to_string(&AnnotationChange::default()).unwrap(), "{}");
+        let change: ServiceAccountChange = crate::json::from_slice(b"{}").unwrap();
+        assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"service_account":""}"#);
     }
 }

@@ -10,6 +10,7 @@ pub mod image;
 pub mod knitenv;
 pub mod lineage;
 pub mod plan_file;
+pub mod plan_template;
 pub mod profile_store;
 pub mod project;
 pub mod replace;

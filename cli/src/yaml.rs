@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
+pub const MAX_BYTES: u64 = 1024 * 1024;
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 16;
 
@@ -101,6 +101,38 @@ fn explain(error: &Error) -> YamlError {
     YamlError::at(at, message)
 }
 
+/// A text as a YAML scalar between double quotes, on one line, whatever is in it.
+pub fn quoted(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            _ if needs_escape(c) => {
+                let _ = match u32::from(c) {
+                    code @ ..0x100 => write!(out, "\\x{code:02X}"),
+                    code @ ..0x1_0000 => write!(out, "\\u{code:04X}"),
+                    code => write!(out, "\\U{code:08X}"),
+                };
+            }
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// What YAML does not take as it is, and what could steer a terminal or turn a line around.
+fn needs_escape(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || u32::from(c) & 0xfffe == 0xfffe
+}
+
 /// The reader puts positions behind its messages; ours stand in front.
 fn without_position(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
@@ -179,7 +211,20 @@ mod tests {
         assert!(error.message.contains("second document"), "{error}");
     }
 
+    #[test]
+    fn a_quoted_text_is_one_line_without_anything_that_steers() {
+        assert_eq!(quoted("a \"b\" \\ # {\n\u{1b}[1m日本\u{9b}\0"), r#""a \"b\" \\ # {\n\x1B[1m日本\x9B\x00""#);
+        assert_eq!(quoted("\u{2028}\u{202e}\u{1ffff}"), r#""\u2028\u202E\U0001FFFF""#);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn a_quoted_text_reads_back(text: String) {
+            let quoted = quoted(&text);
+            proptest::prop_assert!(!quoted.contains(char::is_control));
+            proptest::prop_assert_eq!(from_str::<String>(&quoted).unwrap(), text);
+        }
+
         #[test]
         fn any_text_gives_a_value_or_an_error(text in "[ \n\ta-c:&*!\\[\\]{}'\"#|>-]{0,80}") {
             let _ = from_str::<serde_json::Value>(&text);

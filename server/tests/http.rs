@@ -356,6 +356,103 @@ async fn a_plan_is_registered_found_shown_and_switched() {
 }
 
 #[tokio::test]
+async fn the_resources_annotations_and_service_account_of_a_plan_change() {
+    let server = fake::server(None).await;
+    let path = format!("/api/plans/{}", registered(&server, &plan_of("a:b")).await);
+    let change = async |part: &str, body: &str| {
+        let answer = call_with(&server, "PUT", &format!("{path}/{part}"), body.to_owned()).await;
+        assert_eq!(answer.status, 200, "{part} {body}: {}", answer.text);
+        answer.json()
+    };
+    let plan = change("resources", r#"{"Set":{"cpu":0.5,"x.y/gpu":2,"both":1},"UNSET":["both","none"]}"#).await;
+    assert_eq!(plan["resources"], json!({"cpu": "500m", "memory": "1Gi", "x.y/gpu": "2"}));
+    let plan = change("resources", r#"{"unset":["cpu","memory","x.y/gpu"]}"#).await;
+    assert!(plan.get("resources").is_none());
+    let plan = change("annotations/", r#"{"add":[" b = 2 ","a=1","a=1","a=2"],"remove":null}"#).await;
+    assert_eq!(plan["annotations"], json!(["a=1", "a=2", "b=2"]));
+    let plan = change("annotations", r#"{"remove_key":["a"],"remove":["b=2","x=y"],"add":["a=3","b=2"]}"#).await;
+    assert_eq!(plan["annotations"], json!(["a=3", "b=2"]));
+    let plan = change("serviceaccount", r#"{"Service_Account":"trainer"}"#).await;
+    assert_eq!(plan["service_account"], "trainer");
+    assert!(change("serviceaccount", "{}").await.get("service_account").is_none());
+    for body in ["{}", r#"{"more":1}"#] {
+        assert_eq!(change("annotations", body).await["annotations"], json!(["a=3", "b=2"]));
+        change("resources", body).await;
+    }
+    change("serviceaccount", r#"{"service_account":"trainer"}"#).await;
+    for _ in 0..2 {
+        let plan = call(&server, "DELETE", &format!("{path}/serviceaccount")).await.json();
+        assert!(plan.get("service_account").is_none());
+    }
+
+    let list = call(&server, "GET", "/api/plans").await.json();
+    let built_in = list.as_array().unwrap().iter().find(|plan| plan["name"] == "knit#imported").unwrap();
+    let path = format!("/api/plans/{}", built_in["planId"].as_str().unwrap());
+    for (part, body) in [
+        ("resources", r#"{"set":{"cpu":"1"}}"#),
+        ("annotations", r#"{"add":["a=b"]}"#),
+        ("serviceaccount", r#"{"service_account":"a"}"#),
+    ] {
+        assert_eq!(call_with(&server, "PUT", &format!("{path}/{part}"), body).await.status, 200, "{part}");
+    }
+    let plan = call(&server, "GET", &path).await.json();
+    assert_eq!((&plan["annotations"], &plan["service_account"]), (&json!(["a=b"]), &json!("a")));
+}
+
+#[tokio::test]
+async fn a_wrong_change_of_a_plan_is_refused_and_changes_nothing() {
+    let server = fake::server(None).await;
+    let path = format!("/api/plans/{}", registered(&server, &plan_of("a:b")).await);
+    let before = call(&server, "GET", &path).await.text;
+    let long = "a".repeat(64);
+    for (part, bodies) in [
+        (
+            "resources",
+            &[
+                r#"{"set":{"cpu":"lots"}}"#,
+                r#"{"set":{"cpu":0}}"#,
+                r#"{"set":{"memory":null}}"#,
+                r#"{"set":{"x.y/gpu":-1}}"#,
+                r#"{"set":{"a b":1}}"#,
+                r#"{"set":[]}"#,
+                r#"{"unset":"cpu"}"#,
+                r#"{"set":{"cpu":"2"},"unset":[1]}"#,
+            ][..],
+        ),
+        (
+            "annotations",
+            &[r#"{"add":["plain"]}"#, r#"{"add":"a=b"}"#, r#"{"add":["a\u0000=b"]}"#, r#"{"remove":["x"]}"#],
+        ),
+        (
+            "serviceaccount",
+            &[
+                r#"{"service_account":"Not_A_Name"}"#,
+                r#"{"service_account":1}"#,
+                &format!(r#"{{"service_account":"{long}"}}"#),
+            ],
+        ),
+    ] {
+        let path = format!("{path}/{part}");
+        for body in bodies.iter().copied().chain(["{", "[]", "null", " "]) {
+            let message = call_with(&server, "PUT", &path, body.to_owned()).await.refused(400);
+            assert!(message.len() > 10, "{part} {body}: {message}");
+        }
+        for kind in ["text/plain", "", "application/x-www-form-urlencoded"] {
+            let wrong = request("PUT", &path).header(header::CONTENT_TYPE, kind);
+            assert!(send(&server, wrong.body(Body::from("{}")).unwrap()).await.refused(400).contains("content type"));
+            let nothing = request("PUT", &path).header(header::CONTENT_TYPE, kind);
+            assert_eq!(send(&server, nothing.body(Body::empty()).unwrap()).await.status, 200, "nothing is no change");
+        }
+        let unknown = format!("/api/plans/unknown/{part}");
+        call_with(&server, "PUT", &unknown, "{}").await.refused(404);
+        call(&server, "PUT", &unknown).await.refused(404);
+    }
+    call(&server, "DELETE", "/api/plans/unknown/serviceaccount").await.refused(404);
+    call(&server, "DELETE", &format!("{path}/resources")).await.refused(405);
+    assert_eq!(call(&server, "GET", &path).await.text, before);
+}
+
+#[tokio::test]
 async fn built_in_plans_are_listed_and_cannot_be_switched() {
     let server = fake::server(None).await;
     let list = call(&server, "GET", "/api/plans").await.json();

@@ -292,7 +292,7 @@ async fn a_small_run_passes_a_large_one_that_the_freed_room_is_too_small_for() {
 }
 
 #[tokio::test]
-async fn a_run_that_never_fits_stays_ready_and_says_why() {
+async fn a_run_that_never_fits_stays_ready_says_why_and_starts_when_its_plan_asks_for_less() {
     let Working { server, loops: _loops } = Working::start().await;
     server.engine.state().never_fits = Some("64 cpus are asked for, 2 are there".to_owned());
     let plan = plan(&server, "a:b", "type:model").await;
@@ -303,6 +303,14 @@ async fn a_run_that_never_fits_stays_ready_and_says_why() {
     .await;
     assert_eq!(status(&run), RunStatus::Ready);
     assert!(run.reason.unwrap().contains("64 cpus"));
+
+    server.engine.state().never_fits = None;
+    let less = knit_api::json::from_slice(br#"{"set":{"cpu":"2"}}"#).unwrap();
+    assert!(server.app.store.change_resources(&plan, &less, clock::now()).await.unwrap());
+    server.app.wake.run.notify_one();
+    until_status(&server, &plan, RunStatus::Starting).await;
+    let started = server.engine.state().started[0].resources["cpu"].to_string();
+    assert_eq!(started, "2", "with what the Plan says now");
 }
 
 #[tokio::test]

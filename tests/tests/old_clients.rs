@@ -110,6 +110,39 @@ fn the_whole_line_as_the_original_client_walks_it() {
 }
 
 #[test]
+fn a_plan_is_changed_as_the_original_client_asks() {
+    if !able(&[ROOT]) {
+        return;
+    }
+    let world = World::start_without_tokens();
+    let api = world.api();
+    let spec =
+        json!({"image": "train:v1", "inputs": [{"path": "/in", "tags": ["a:b"]}], "outputs": null, "active": null});
+    let plan = id(&Request::new("POST", "/api/plans").json(&spec).send(&api).status(200).json(), "planId");
+    let part = |method: &str, name: &str| Request::new(method, &format!("/api/plans/{plan}/{name}/"));
+    let change = |name: &str, body: &str| {
+        let request = part("PUT", name).header("Content-Type", "application/json").body(body);
+        request.send(&api).status(200).json()
+    };
+    let changed =
+        change("resources", r#"{"set":{"cpu":"500m","memory":"2Gi","nvidia.com/gpu":"1"},"unset":["memory"]}"#);
+    assert_eq!(changed["resources"], json!({"cpu": "500m", "nvidia.com/gpu": "1"}));
+    let changed = change("annotations", r#"{"add":["k=v","k=w"],"remove":["a=b"],"remove_key":["z"]}"#);
+    assert_eq!(changed["annotations"], json!(["k=v", "k=w"]));
+    assert_eq!(change("annotations", "{}"), changed);
+    let changed = change("serviceaccount", r#"{"service_account":"sa1"}"#);
+    assert_eq!(changed["service_account"], "sa1");
+    for name in ["resources", "annotations"] {
+        assert_eq!(part("PUT", name).body("").send(&api).status(200).json(), changed, "no bytes, no change");
+        part("PUT", name).body("{}").send(&api).status(400);
+        part("PUT", name).chunked("", &[]).send(&api).status(400);
+    }
+    let changed = part("DELETE", "serviceaccount").send(&api).status(200).json();
+    assert!(changed.get("service_account").is_none(), "{changed:#}");
+    part("PUT", "active").body("").send(&api).status(200);
+}
+
+#[test]
 fn what_the_original_cannot_unpack_is_never_sent_to_it() {
     if !able(&[ROOT]) {
         return;

@@ -4,7 +4,7 @@ use super::{Client, ClientError, runs::RunQuery};
 use crate::endpoint;
 use crate::id::PlanId;
 use crate::image::ImageQuery;
-use crate::plan::{Plan, PlanSpec, Quiet};
+use crate::plan::{AnnotationChange, Plan, PlanSpec, Quiet, ResourceChange, ServiceAccountChange};
 use crate::run::{Run, RunStatus};
 use crate::server::capability;
 use crate::tag::Tag;
@@ -56,6 +56,28 @@ impl Client {
     pub async fn set_plan_active(&self, id: &PlanId, active: bool) -> Result<Plan, ClientError> {
         let method = if active { Method::PUT } else { Method::DELETE };
         self.json(method, &endpoint::plan_active(id), &[]).await
+    }
+
+    /// Sets and unsets resources of a Plan; the answer is the Plan after the change.
+    pub async fn change_plan_resources(&self, id: &PlanId, change: &ResourceChange) -> Result<Plan, ClientError> {
+        self.json_with(Method::PUT, &endpoint::plan_resources(id), change).await
+    }
+
+    /// Removes and adds annotations of a Plan; the answer is the Plan after the change.
+    pub async fn annotate_plan(&self, id: &PlanId, change: &AnnotationChange) -> Result<Plan, ClientError> {
+        self.json_with(Method::PUT, &endpoint::plan_annotations(id), change).await
+    }
+
+    /// Sets the service account of a Plan, or takes it away; the answer is the Plan after the change.
+    pub async fn set_plan_service_account(&self, id: &PlanId, name: Option<&str>) -> Result<Plan, ClientError> {
+        let route = endpoint::plan_service_account(id);
+        match name {
+            Some(name) => {
+                let change = ServiceAccountChange { service_account: name.to_owned() };
+                self.json_with(Method::PUT, &route, &change).await
+            }
+            None => self.json(Method::DELETE, &route, &[]).await,
+        }
     }
 
     /// Completes when no Run of the Plan is under way and none is about to be made; until then `look` is

@@ -3,6 +3,7 @@
 pub mod data;
 pub mod image;
 pub mod init;
+pub mod license;
 pub mod plan;
 pub mod run;
 pub mod version;
@@ -30,6 +31,8 @@ pub enum Command {
     Image(image::Command),
     /// Print the version of this program
     Version(version::Version),
+    /// Print the licence of this program, and those of its parts
+    License(license::License),
 }
 
 impl Command {
@@ -42,6 +45,7 @@ impl Command {
             Self::Run(command) => command.run(project).await,
             Self::Image(command) => command.run(project).await,
             Self::Version(command) => command.run(),
+            Self::License(command) => command.run(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// Largest manifest in bytes.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -63,6 +64,12 @@ impl Manifest {
     /// What an index lists.
     pub(super) fn manifests(&self) -> &[Descriptor] {
         self.manifests.as_deref().unwrap_or_default()
+    }
+
+    /// What says which program is in an image; nothing for an index, or what is no image.
+    pub(super) fn configuration(&self) -> Option<&Descriptor> {
+        let kinds = [OCI_CONFIG, DOCKER_CONFIG];
+        self.config.as_ref().filter(|config| kinds.contains(&config.media_type.as_str()))
     }
 
     /// What a registry must have before the manifest: not layers that are only to be had elsewhere.

@@ -1,8 +1,9 @@
 //! Images as the users' command line handles them: read from an archive, a layout or stdin, packed
-//! from a folder, pushed to the registry beside the API, and listed there.
+//! from a folder, pushed to the registry beside the API, listed there, and described for a Plan.
 //!
 //! Everything streams: a layer is never held in memory, and what the registry has is not sent again.
 
+mod config;
 mod digest;
 mod list;
 mod manifest;
@@ -14,6 +15,7 @@ mod source;
 use knit_api::image::ImageRef;
 use std::path::PathBuf;
 
+pub use config::{Described, describe};
 pub use list::{Listed, list};
 pub use pack::{PackOptions, Packed, pack};
 pub use push::{Pushed, push};

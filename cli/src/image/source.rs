@@ -14,7 +14,7 @@ use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 /// Largest configuration or index that is read whole.
-const DOCUMENT_LIMIT: u64 = 8 << 20;
+pub(super) const DOCUMENT_LIMIT: u64 = 8 << 20;
 /// Entries of an archive; those of an image are few.
 const MOST_ENTRIES: usize = 100_000;
 
@@ -60,7 +60,8 @@ impl Part {
         Ok(file.take(self.size))
     }
 
-    fn read(&self, limit: u64) -> Result<Vec<u8>, String> {
+    /// The bytes, if they are not more than these.
+    pub(super) fn read(&self, limit: u64) -> Result<Vec<u8>, String> {
         if self.size > limit {
             return Err(format!("one of its documents has {} bytes; {limit} are allowed", self.size));
         }
@@ -71,19 +72,19 @@ impl Part {
 }
 
 /// The files of a folder or an archive by name.
-enum Files {
+pub(super) enum Files {
     Folder(PathBuf),
     Archive(HashMap<String, Entry>),
 }
 
-enum Entry {
+pub(super) enum Entry {
     File(Part),
     /// Another name in the archive.
     Link(String),
 }
 
 impl Files {
-    fn get(&self, name: &str) -> Option<Part> {
+    pub(super) fn get(&self, name: &str) -> Option<Part> {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(plain(Path::new(""), name)?);
@@ -104,7 +105,7 @@ impl Files {
         }
     }
 
-    fn blob(&self, digest: &Digest) -> Option<Part> {
+    pub(super) fn blob(&self, digest: &Digest) -> Option<Part> {
         self.get(&format!("blobs/sha256/{}", digest.hex()))
     }
 }
@@ -126,19 +127,23 @@ fn plain(folder: &Path, name: &str) -> Option<String> {
 
 /// Opens a source and finds the image in it. Blocks.
 pub(super) fn open(source: &Source) -> Result<Image, ImageError> {
-    let origin = source.to_string();
-    let unreadable = |cause: String| ImageError::Source { origin: origin.clone(), cause };
-    let (files, spool) = match &source.place {
-        Place::Path(path) if path.is_dir() => (Files::Folder(path.clone()), None),
-        Place::Path(path) => {
-            let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-            archive(BufReader::new(file), Some(path)).map_err(unreadable)?
-        }
-        Place::Stdin => archive(BufReader::new(io::stdin().lock()), None).map_err(unreadable)?,
-    };
-    let mut image = read(&files, source, &origin)?;
+    let (files, spool) = files(source)?;
+    let mut image = read(&files, source, &source.to_string())?;
     image.spool = spool;
     Ok(image)
+}
+
+/// The files of a source, and the temporary file that holds them, if they had to be copied. Blocks.
+pub(super) fn files(source: &Source) -> Result<(Files, Option<tempfile::NamedTempFile>), ImageError> {
+    let unreadable = |cause: String| ImageError::Source { origin: source.to_string(), cause };
+    match &source.place {
+        Place::Path(path) if path.is_dir() => Ok((Files::Folder(path.clone()), None)),
+        Place::Path(path) => {
+            let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+            archive(BufReader::new(file), Some(path)).map_err(unreadable)
+        }
+        Place::Stdin => archive(BufReader::new(io::stdin().lock()), None).map_err(unreadable),
+    }
 }
 
 fn read(files: &Files, source: &Source, origin: &str) -> Result<Image, ImageError> {
@@ -148,13 +153,18 @@ fn read(files: &Files, source: &Source, origin: &str) -> Result<Image, ImageErro
     if let Some(manifest) = files.get("manifest.json") {
         return docker(files, &manifest, source, origin);
     }
+    Err(no_image(files, origin))
+}
+
+/// There is nothing in it that names an image.
+pub(super) fn no_image(files: &Files, origin: &str) -> ImageError {
     let kind = match files {
         Files::Folder(_) => {
             "it holds no index.json, so it is no OCI layout (to make an image of files: knit image pack)"
         }
         Files::Archive(_) => "it holds neither index.json nor manifest.json, so it is no archive of an image",
     };
-    Err(ImageError::Source { origin: origin.to_owned(), cause: kind.to_owned() })
+    ImageError::Source { origin: origin.to_owned(), cause: kind.to_owned() }
 }
 
 /// Finds the entries of an archive, which is at `path` if it can be read in any order there.
@@ -220,13 +230,7 @@ fn select<T>(all: Vec<(BTreeSet<String>, T)>, wanted: Option<&str>, origin: &str
         advice: advice.to_owned(),
     };
     let found = all.len();
-    let means = |names: &BTreeSet<String>| {
-        wanted.is_none_or(|wanted| {
-            let long = format!("docker.io/library/{wanted}");
-            let longer = format!("docker.io/{wanted}");
-            [wanted, &long, &longer].iter().any(|name| names.contains(*name))
-        })
-    };
+    let means = |names: &BTreeSet<String>| wanted.is_none_or(|wanted| names.iter().any(|name| is_meant(name, wanted)));
     let mut chosen = all.into_iter().filter(|(names, _)| means(names));
     match (chosen.next(), chosen.next()) {
         (Some((_, one)), None) => Ok(one),
@@ -234,6 +238,12 @@ fn select<T>(all: Vec<(BTreeSet<String>, T)>, wanted: Option<&str>, origin: &str
         (None, _) => Err(refuse("none of them has the name that was asked for")),
         (Some(_), Some(_)) => Err(refuse("say which one to push")),
     }
+}
+
+/// Whether a person means the image of this name: tools leave away, or add, where Docker looks by itself.
+pub(super) fn is_meant(name: &str, wanted: &str) -> bool {
+    let short = name.strip_prefix("docker.io/").map(|name| name.strip_prefix("library/").unwrap_or(name));
+    name == wanted || short == Some(wanted) || name.strip_prefix("docker.io/") == Some(wanted)
 }
 
 /// How one of several images is shown: by its names, or by its digest if that is all it has.
@@ -342,10 +352,10 @@ impl Gathered<'_> {
 /// One image in Docker's own list.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
+pub(super) struct Saved {
+    pub config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    pub repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Option<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! Plans: searched, registered, shown, switched on and off, waited for.
+//! Plans: searched, registered, shown, changed, switched on and off, waited for.
 
 use super::answer;
 use super::query::{Id, Query};
@@ -8,12 +8,13 @@ use crate::app::App;
 use crate::clock;
 use crate::rules;
 use crate::store::{PlanQuery, Registered};
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use knit_api::id::PlanId;
 use knit_api::image::ImageQuery;
-use knit_api::plan::{PlanSpec, Quiet};
+use knit_api::plan::{AnnotationChange, PlanSpec, Quiet, ResourceChange, ServiceAccountChange};
+use serde::de::DeserializeOwned;
 
 fn no_such(id: &PlanId) -> Refused {
     Refused::not_found(format!("there is no Plan {id}"))
@@ -45,7 +46,7 @@ pub(super) async fn show(State(app): State<App>, Id(id): Id<PlanId>) -> Answer {
 pub(super) async fn register(State(app): State<App>, headers: HeaderMap, body: Body) -> Answer {
     require_json(&headers)?;
     let spec: PlanSpec = answer::read_json(body).await?;
-    let spec = rules::plan::check(spec).map_err(|error| Refused::bad_request(error.to_string()))?;
+    let spec = rules::plan::check(spec).map_err(|faults| wrong(&faults))?;
     match app.store.register_plan(&spec).await? {
         Registered::New(id) => {
             app.wake.project.notify_one();
@@ -72,7 +73,20 @@ fn require_json(headers: &HeaderMap) -> Answer<()> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refused::bad_request(format!("the content type is \"{named}\"")).advice("Send the Plan as application/json."))
+    Err(Refused::bad_request(format!("the content type is \"{named}\"")).advice("Send it as application/json."))
+}
+
+/// The body of a change. None at all, whatever its type, is a change of nothing.
+async fn read_change<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) -> Answer<T> {
+    if body.size_hint().exact() == Some(0) {
+        return Ok(T::default());
+    }
+    require_json(headers)?;
+    answer::read_json(body).await
+}
+
+fn wrong(faults: &rules::plan::Faults) -> Refused {
+    Refused::bad_request(faults.to_string())
 }
 
 /// `PUT /plans/{id}/active`.
@@ -92,6 +106,51 @@ async fn set_active(State(app): State<App>, Id(id): Id<PlanId>, active: bool) ->
     app.wake.project.notify_one();
     app.wake.initialize.notify_one();
     app.wake.changed();
+    show(State(app), Id(id)).await
+}
+
+/// `PUT /plans/{id}/resources`, also of built-in Plans.
+pub(super) async fn change_resources(
+    State(app): State<App>,
+    Id(id): Id<PlanId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let change: ResourceChange = read_change(&headers, body).await?;
+    rules::plan::check_resource_change(&change).map_err(|faults| wrong(&faults))?;
+    if !app.store.change_resources(&id, &change, clock::now()).await? {
+        return Err(no_such(&id));
+    }
+    app.wake.run.notify_one();
+    show(State(app), Id(id)).await
+}
+
+/// `PUT /plans/{id}/annotations`, also of built-in Plans.
+pub(super) async fn annotate(State(app): State<App>, Id(id): Id<PlanId>, headers: HeaderMap, body: Body) -> Answer {
+    let change: AnnotationChange = read_change(&headers, body).await?;
+    rules::plan::check_annotation_change(&change).map_err(|faults| wrong(&faults))?;
+    if !app.store.annotate(&id, &change).await? {
+        return Err(no_such(&id));
+    }
+    show(State(app), Id(id)).await
+}
+
+/// `PUT /plans/{id}/serviceaccount`, also of built-in Plans.
+pub(super) async fn set_service_account(state: State<App>, id: Id<PlanId>, headers: HeaderMap, body: Body) -> Answer {
+    let ServiceAccountChange { service_account: name } = read_change(&headers, body).await?;
+    rules::plan::check_service_account_name(&name).map_err(|faults| wrong(&faults))?;
+    put_service_account(state, id, &name).await
+}
+
+/// `DELETE /plans/{id}/serviceaccount`; there need not be one.
+pub(super) async fn unset_service_account(state: State<App>, id: Id<PlanId>) -> Answer {
+    put_service_account(state, id, "").await
+}
+
+async fn put_service_account(State(app): State<App>, Id(id): Id<PlanId>, name: &str) -> Answer {
+    if !app.store.set_service_account(&id, name).await? {
+        return Err(no_such(&id));
+    }
     show(State(app), Id(id)).await
 }
 

@@ -183,9 +183,21 @@ impl Follow {
             }
             Started::NeverFits { reason } => {
                 tracing::warn!(r#loop = "run", run = %claim.run, reason, "a Run cannot start here as it is");
-                self.stay_ready(claim, clock::after(NEVER_FITS), reason).await
+                self.stay_ready(claim, clock::after(NEVER_FITS), reason).await?;
+                self.reconsider(&work).await
             }
         }
+    }
+
+    /// What the Plan asks for may have changed while its Run was refused, before the refusal was recorded and
+    /// the change could make it due.
+    async fn reconsider(&self, refused: &Work) -> Result<(), Trouble> {
+        let now = self.app.store.work(&refused.run).await?;
+        if now.is_some_and(|now| now.resources != refused.resources) {
+            self.app.store.hasten(&refused.run, clock::now()).await?;
+            self.app.wake.run.notify_one();
+        }
+        Ok(())
     }
 
     /// There is room, but this Run is too large for it: smaller ones behind it may try. Once for each time

@@ -1,11 +1,11 @@
 //! What a Plan must look like: everything that is wrong with one, said at once, and its normal form.
 
 use knit_api::image::ImageRef;
-use knit_api::plan::{Mountpoint, NodeLabel, PlanSpec, Resources};
+use knit_api::plan::{Annotation, AnnotationChange, Mountpoint, NodeLabel, PlanSpec, ResourceChange, Resources};
 use knit_api::quantity::Quantity;
 use knit_api::tag::{self, Tag};
 use knit_api::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The most inputs of a Plan: one statement joins that many tables, and no more.
@@ -83,23 +83,64 @@ pub fn check(mut spec: PlanSpec) -> Result<PlanSpec, Faults> {
     {
         check_labels(labels, &format!("on_node.{kind}"), &mut faults);
     }
-    check_resources(&mut spec.resources, &mut faults);
-    check_service_account(&spec.service_account, &mut faults);
-    for (n, annotation) in spec.annotations.iter().enumerate() {
-        let at = format!("annotations[{n}]");
-        check_text(&annotation.key, MAX_ANNOTATION_KEY, "the key", &at, &mut faults);
-        check_text(&annotation.value, MAX_ANNOTATION_VALUE, "the value", &at, &mut faults);
+    for (name, amount) in DEFAULTS {
+        spec.resources.entry(name.to_owned()).or_insert_with(|| amount.parse().expect("it is in the grammar"));
     }
+    check_resources(&spec.resources, "resources", &mut faults);
+    check_service_account(&spec.service_account, &mut faults);
+    check_annotations(&spec.annotations, "annotations", &mut faults);
     spec.annotations.sort();
     spec.annotations.dedup();
     spec.active = Some(spec.active.unwrap_or(true));
-    if faults.0.is_empty() { Ok(spec) } else { Err(Faults(faults.0)) }
+    faults.or(spec)
+}
+
+/// The resources of a Plan after a change: first all of `set`, then all of `unset`.
+pub fn change_resources(mut resources: Resources, change: &ResourceChange) -> Resources {
+    resources.extend(change.set.iter().map(|(name, amount)| (name.clone(), *amount)));
+    resources.retain(|name, _| !change.unset.contains(name));
+    resources
+}
+
+/// Checks a change of resources: what is set must be what a new Plan may ask for.
+pub fn check_resource_change(change: &ResourceChange) -> Result<(), Faults> {
+    let mut faults = Found::default();
+    check_resources(&change.set, "set", &mut faults);
+    faults.or(())
+}
+
+/// The annotations of a Plan after a change, sorted and each once: keys go first, then pairs, then pairs come.
+pub fn change_annotations(mut annotations: Vec<Annotation>, change: &AnnotationChange) -> Vec<Annotation> {
+    annotations.retain(|pair| !change.remove_key.contains(&pair.key) && !change.remove.contains(pair));
+    annotations.extend(change.add.iter().cloned());
+    annotations.sort();
+    annotations.dedup();
+    annotations
+}
+
+/// Checks a change of annotations: what is added must be what a new Plan may have.
+pub fn check_annotation_change(change: &AnnotationChange) -> Result<(), Faults> {
+    let mut faults = Found::default();
+    check_annotations(&change.add, "add", &mut faults);
+    faults.or(())
+}
+
+/// Checks the name of a service account; an empty one is none.
+pub fn check_service_account_name(name: &str) -> Result<(), Faults> {
+    let mut faults = Found::default();
+    check_service_account(name, &mut faults);
+    faults.or(())
 }
 
 #[derive(Default)]
 struct Found(Vec<Fault>);
 
 impl Found {
+    /// The value, unless something is wrong with it.
+    fn or<T>(self, value: T) -> Result<T, Faults> {
+        if self.0.is_empty() { Ok(value) } else { Err(Faults(self.0)) }
+    }
+
     fn add(&mut self, at: impl Into<String>, what: impl Into<String>, advice: impl Into<String>) {
         self.0.push(Fault { at: at.into(), what: what.into(), advice: advice.into() });
     }
@@ -278,26 +319,39 @@ fn is_domain(text: &str) -> bool {
         })
 }
 
-fn check_resources(resources: &mut Resources, faults: &mut Found) {
-    let defaults: BTreeMap<&str, &str> = BTreeMap::from([("cpu", "1"), ("memory", "1Gi")]);
-    for (name, amount) in &defaults {
-        resources.entry((*name).to_owned()).or_insert_with(|| amount.parse().expect("it is in the grammar"));
-    }
+/// What a Plan asks for without saying so.
+const DEFAULTS: [(&str, &str); 2] = [("cpu", "1"), ("memory", "1Gi")];
+
+fn check_resources(resources: &Resources, at: &str, faults: &mut Found) {
     let zero: Quantity = "0".parse().expect("it is in the grammar");
     for (name, amount) in resources {
-        let at = format!("resources.{}", name.escape_debug());
+        let at = format!("{at}.{}", name.escape_debug());
         if !is_qualified_name(name) {
             let advice = "write cpu, memory, or [PREFIX/]NAME as Kubernetes does";
             faults.add(&at, "it is not the name of a resource type", advice);
         }
-        if amount.is_negative() || (*amount == zero && defaults.contains_key(name.as_str())) {
+        if amount.is_negative() || (*amount == zero && DEFAULTS.iter().any(|(known, _)| known == name)) {
             faults.add(&at, format!("{amount} is not enough to run on"), "write an amount above zero");
         }
     }
 }
 
+fn check_annotations(annotations: &[Annotation], at: &str, faults: &mut Found) {
+    for (n, annotation) in annotations.iter().enumerate() {
+        let at = format!("{at}[{n}]");
+        check_text(&annotation.key, MAX_ANNOTATION_KEY, "the key", &at, faults);
+        check_text(&annotation.value, MAX_ANNOTATION_VALUE, "the value", &at, faults);
+    }
+}
+
+/// A cluster takes no other names, and would fail each Run on its own.
 fn check_service_account(name: &str, faults: &mut Found) {
-    check_text(name, MAX_ACCOUNT, "the name", "service_account", faults);
+    if name.chars().count() > MAX_ACCOUNT {
+        check_text(name, MAX_ACCOUNT, "the name", "service_account", faults);
+    } else if !name.is_empty() && !is_domain(name) {
+        let what = format!("\"{}\" is not the name of a service account", name.escape_debug());
+        faults.add("service_account", what, "write a-z, 0-9, '-' and '.', with a letter or digit at both ends");
+    }
 }
 
 #[cfg(test)]
@@ -384,6 +438,8 @@ mod tests {
             (r#""resources":{"example.com/gpu":-1}"#.to_owned(), "resources.example.com/gpu"),
             (r#""resources":{"a b":1}"#.to_owned(), "resources.a b"),
             (format!(r#""service_account":"{long}""#), "service_account"),
+            (r#""service_account":"Train_er""#.to_owned(), "service_account"),
+            (r#""service_account":"a\u0000""#.to_owned(), "service_account"),
             (r#""entrypoint":["a","b\u0000"]"#.to_owned(), "entrypoint[1]"),
             (r#""args":["\u0000"]"#.to_owned(), "args[0]"),
             (r#""annotations":["a\u0000=b"]"#.to_owned(), "annotations[0]"),
@@ -396,6 +452,57 @@ mod tests {
             r#""resources":{"example.com/gpu":0,"cpu":"1m"}"#,
         ] {
             assert_eq!(places(check(parse(&format!("{base}{more}}}")))), Vec::<String>::new(), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_both_set_and_unset_ends_up_unset() {
+        let read = |json: &str| knit_api::json::from_slice::<ResourceChange>(json.as_bytes()).unwrap();
+        let before = read(r#"{"set":{"cpu":"1","memory":"1Gi"}}"#).set;
+        let change = read(r#"{"set":{"cpu":"2","example.com/gpu":1},"unset":["example.com/gpu","memory","x"]}"#);
+        let after = change_resources(before.clone(), &change);
+        assert_eq!(serde_json::to_string(&after).unwrap(), r#"{"cpu":"2"}"#);
+        assert_eq!(change_resources(before.clone(), &ResourceChange::default()), before);
+    }
+
+    #[test]
+    fn annotations_are_a_set_of_pairs_and_what_is_added_stays() {
+        let pairs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Annotation>>();
+        let change = AnnotationChange {
+            add: pairs(&["k=3", "a=1", "z=0", "a=1"]),
+            remove: pairs(&["a=1", "a=9"]),
+            remove_key: vec!["k".to_owned(), "none".to_owned()],
+        };
+        let after = change_annotations(pairs(&["a=1", "a=2", "k=1", "k=2"]), &change);
+        assert_eq!(after, pairs(&["a=1", "a=2", "k=3", "z=0"]));
+    }
+
+    #[test]
+    fn what_a_change_brings_is_checked_as_in_a_new_plan() {
+        let at = |result: Result<(), Faults>| result.map_err(|faults| faults.as_slice()[0].at.clone());
+        let resources = |json: &str| at(check_resource_change(&knit_api::json::from_slice(json.as_bytes()).unwrap()));
+        for good in [r"{}", r#"{"set":{"example.com/gpu":0}}"#, r#"{"unset":["","a b"]}"#] {
+            assert_eq!(resources(good), Ok(()), "{good}");
+        }
+        for (bad, place) in [
+            (r#"{"set":{"cpu":0}}"#, "set.cpu"),
+            (r#"{"set":{"memory":null}}"#, "set.memory"),
+            (r#"{"set":{"example.com/gpu":-1}}"#, "set.example.com/gpu"),
+            (r#"{"set":{"a\nb":1}}"#, "set.a\\nb"),
+        ] {
+            assert_eq!(resources(bad), Err(place.to_owned()), "{bad}");
+        }
+        let add = |text: String| {
+            at(check_annotation_change(&AnnotationChange { add: vec![text.parse().unwrap()], ..Default::default() }))
+        };
+        assert_eq!(add(format!("{}={}", "k".repeat(253), "v".repeat(1_048_576))), Ok(()));
+        assert_eq!(add(format!("{}=v", "k".repeat(254))), Err("add[0]".to_owned()));
+        assert_eq!(add(format!("k={}", "v".repeat(1_048_577))), Err("add[0]".to_owned()));
+        for good in ["", "default", "a.b-c.d1"] {
+            assert_eq!(at(check_service_account_name(good)), Ok(()), "{good}");
+        }
+        for bad in ["A", "a_b", "-a", "a-", "a..b", "a b", ".", &"a".repeat(64)] {
+            assert_eq!(at(check_service_account_name(bad)), Err("service_account".to_owned()), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::engine::{Row, Value, args, batch, list};
 use super::test_postgres as postgres;
-use super::{Projected, Registered, Store, Upload, claims, data, nominations, runs, tags};
+use super::{Projected, Registered, Store, Upload, claims, data, nominations, plans, runs, tags};
 use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
@@ -212,7 +212,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     let (statuses, all) = (list(["waiting"]), list(["done", "failed"]));
     let combinations: &'static str = super::projection::missing_combinations(2, 0);
     let (early, late) = (0, i64::MAX);
-    let statements: [(&str, Vec<Value<'_>>); 15] = [
+    let statements: [(&str, Vec<Value<'_>>); 16] = [
         (nominations::NOMINATE_DATA, args!["d1"].to_vec()),
         (nominations::WITHDRAW_DATA, args!["d1"].to_vec()),
         (nominations::NOMINATE_INPUT, args!["m1"].to_vec()),
@@ -226,6 +226,7 @@ async fn hot_statements_go_by_indexes_on_both() {
         (claims::CANDIDATES, args!["waiting", late, 10].to_vec()),
         (claims::NEXT_DUE, args![&statuses].to_vec()),
         (runs::QUIET, args!["p1"].to_vec()),
+        (plans::HASTEN_RUNS, args!["p1", 0].to_vec()),
         (data::DOWNSTREAMS, args![&one].to_vec()),
         (data::NOMINATIONS, args![&one].to_vec()),
     ];

@@ -5,11 +5,12 @@ use super::nominations::nominate_input;
 use super::tags::TagRows;
 use super::{PlanQuery, Registered, Result, Store};
 use crate::clock;
-use crate::rules::identity;
+use crate::rules::{identity, plan as rules};
 use knit_api::id::PlanId;
 use knit_api::image::ImageRef;
 use knit_api::plan::{
-    LogPoint, Mountpoint, Plan, PlanDownstream, PlanInput, PlanLog, PlanOutput, PlanSpec, PlanSummary, PlanUpstream,
+    AnnotationChange, LogPoint, Mountpoint, Plan, PlanDownstream, PlanInput, PlanLog, PlanOutput, PlanSpec,
+    PlanSummary, PlanUpstream, ResourceChange, Resources,
 };
 use knit_api::tag::{self, Tag};
 use knit_api::time::Timestamp;
@@ -70,6 +71,16 @@ const FIND: &str = "select p.id from plan p where ($1 is null or p.active = $1) 
 const SET_ACTIVE: &str = "update plan set active = $2 where id = $1 and name is null";
 const MOVE_RUNS: &str = "update run set status = $2, due_at = $4 \
     where plan_id = $1 and status = $3 and status not in ('done', 'failed', 'invalidated')";
+
+/// The row lock is an update that changes nothing: what is read with it stays true until the end.
+const HOLD_RESOURCES: &str = "update plan set resources = resources where id = $1 returning resources";
+const SET_RESOURCES: &str = "update plan set resources = $2 where id = $1";
+/// Runs that were refused their worker, perhaps for an hour, ask again with what the Plan says now.
+pub(super) const HASTEN_RUNS: &str = "update run set due_at = $2 where plan_id = $1 and status = 'ready' and due_at > $2 \
+    and status not in ('done', 'failed', 'invalidated')";
+const HOLD_ANNOTATIONS: &str = "update plan set annotations = annotations where id = $1 returning annotations";
+const SET_ANNOTATIONS: &str = "update plan set annotations = $2 where id = $1";
+const SET_SERVICE_ACCOUNT: &str = "update plan set service_account = $2 where id = $1";
 
 /// What a mountpoint is to its Plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +303,45 @@ impl Store {
         tx.exec(MOVE_RUNS, args![id.as_str(), to, from, now.micros()]).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Sets and unsets resources (already checked by [`crate::rules`]) for all Runs that start from now on;
+    /// false for an unknown Plan.
+    pub async fn change_resources(&self, id: &PlanId, change: &ResourceChange, now: Timestamp) -> Result<bool> {
+        whole!("changing the resources of a Plan", self.try_change_resources(id, change, now))
+    }
+
+    async fn try_change_resources(&self, id: &PlanId, change: &ResourceChange, now: Timestamp) -> Db<bool> {
+        let mut tx = self.db.begin().await?;
+        let Some(row) = tx.row(HOLD_RESOURCES, args![id.as_str()]).await? else { return Ok(false) };
+        let before: Resources = from_json(&row, 0)?;
+        let after = rules::change_resources(before.clone(), change);
+        if after != before {
+            tx.exec(SET_RESOURCES, args![id.as_str(), to_json(&after)]).await?;
+            tx.exec(HASTEN_RUNS, args![id.as_str(), now.micros()]).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Removes and adds annotations (already checked by [`crate::rules`]); false for an unknown Plan.
+    pub async fn annotate(&self, id: &PlanId, change: &AnnotationChange) -> Result<bool> {
+        whole!("changing the annotations of a Plan", self.try_annotate(id, change))
+    }
+
+    async fn try_annotate(&self, id: &PlanId, change: &AnnotationChange) -> Db<bool> {
+        let mut tx = self.db.begin().await?;
+        let Some(row) = tx.row(HOLD_ANNOTATIONS, args![id.as_str()]).await? else { return Ok(false) };
+        let after = rules::change_annotations(from_json(&row, 0)?, change);
+        tx.exec(SET_ANNOTATIONS, args![id.as_str(), to_json(&after)]).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Sets the service account (already checked by [`crate::rules`]), empty for none; false for an unknown Plan.
+    pub async fn set_service_account(&self, id: &PlanId, name: &str) -> Result<bool> {
+        let columns = args![id.as_str(), name];
+        Ok(self.change("setting the service account of a Plan", SET_SERVICE_ACCOUNT, columns).await? > 0)
     }
 }
 

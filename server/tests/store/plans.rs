@@ -1,7 +1,9 @@
 //! Plans: registered once, never in a circle, shown with their neighbours, found.
 
-use crate::world::{World, at, on_both, simple, spec};
+use crate::world::{World, at, on_both, simple, spec, to};
 use knit_api::id::PlanId;
+use knit_api::plan::{AnnotationChange, ResourceChange};
+use knit_api::run::RunStatus;
 use knit_api::tag::{Tag, TagSet};
 use knit_server::store::{PlanQuery, Registered};
 
@@ -20,6 +22,14 @@ fn sorted(ids: &[&PlanId]) -> Vec<PlanId> {
     let mut ids: Vec<PlanId> = ids.iter().map(|id| (*id).clone()).collect();
     ids.sort();
     ids
+}
+
+fn resources(json: &str) -> ResourceChange {
+    knit_api::json::from_slice(json.as_bytes()).unwrap()
+}
+
+fn annotations(json: &str) -> AnnotationChange {
+    knit_api::json::from_slice(json.as_bytes()).unwrap()
 }
 
 on_both! {
@@ -192,5 +202,73 @@ on_both! {
             assert!(!world.store.set_active(&id.into(), false, at(0)).await.unwrap());
         }
         assert!(world.store.plan(&UPLOADED.into()).await.unwrap().unwrap().active);
+    }
+
+    async fn resources_annotations_and_service_account_change_also_on_built_in_plans(world: World) {
+        let plan = world.apply(&simple("train:v1", &[&["a:b"]], &[])).await;
+        for id in [plan, UPLOADED.into()] {
+            let set = resources(r#"{"set":{"cpu":"2","memory":"2Gi","x.y/gpu":1},"unset":["x.y/gpu","none"]}"#);
+            assert!(world.store.change_resources(&id, &set, at(0)).await.unwrap());
+            assert!(world.store.change_resources(&id, &ResourceChange::default(), at(0)).await.unwrap());
+            let add = annotations(r#"{"add":["k=1","k=2","a=b"]}"#);
+            assert!(world.store.annotate(&id, &add).await.unwrap());
+            let change = annotations(r#"{"remove_key":["k"],"remove":["a=b","a=c"],"add":["k=3","it's=\"x\""]}"#);
+            assert!(world.store.annotate(&id, &change).await.unwrap());
+            assert!(world.store.annotate(&id, &AnnotationChange::default()).await.unwrap());
+            assert!(world.store.set_service_account(&id, "trainer").await.unwrap());
+            let shown = world.store.plan(&id).await.unwrap().unwrap();
+            assert_eq!(serde_json::to_string(&shown.resources).unwrap(), r#"{"cpu":"2","memory":"2Gi"}"#);
+            let pairs: Vec<String> = shown.summary.annotations.iter().map(ToString::to_string).collect();
+            assert_eq!(pairs, ["it's=\"x\"", "k=3"]);
+            assert_eq!(shown.service_account, "trainer");
+            assert!(world.store.set_service_account(&id, "").await.unwrap());
+            let unset = resources(r#"{"unset":["cpu","memory"]}"#);
+            assert!(world.store.change_resources(&id, &unset, at(0)).await.unwrap());
+            let shown = world.store.plan(&id).await.unwrap().unwrap();
+            assert!(shown.resources.is_empty() && shown.service_account.is_empty());
+        }
+        let none = PlanId::new("none");
+        assert!(!world.store.change_resources(&none, &resources(r#"{"set":{"cpu":1}}"#), at(0)).await.unwrap());
+        assert!(!world.store.annotate(&none, &AnnotationChange::default()).await.unwrap());
+        assert!(!world.store.set_service_account(&none, "x").await.unwrap());
+    }
+
+    async fn changes_at_the_same_time_are_all_kept(world: World) {
+        let plan = world.apply(&simple("train:v1", &[&["a:b"]], &[])).await;
+        let changes = (0..12).map(|n| {
+            let (store, plan) = (world.store.clone(), plan.clone());
+            tokio::spawn(async move {
+                let change = annotations(&format!(r#"{{"add":["n={n}"]}}"#));
+                assert!(store.annotate(&plan, &change).await.unwrap());
+                let change = resources(&format!(r#"{{"set":{{"type{n}":{n}}}}}"#));
+                assert!(store.change_resources(&plan, &change, at(0)).await.unwrap());
+            })
+        });
+        for change in changes.collect::<Vec<_>>() {
+            change.await.unwrap();
+        }
+        let shown = world.store.plan(&plan).await.unwrap().unwrap();
+        assert_eq!((shown.summary.annotations.len(), shown.resources.len()), (12, 14));
+    }
+
+    async fn a_run_that_was_refused_its_worker_is_due_when_the_resources_change(world: World) {
+        let plan = world.apply(&simple("train:v1", &[&["a:b"]], &[])).await;
+        let other = world.apply(&simple("other:v1", &[&["a:b"]], &[])).await;
+        world.push(&["a:b"]).await;
+        assert_eq!(world.project().await, 2);
+        let (run, others) = (world.only_run(&plan).await, world.only_run(&other).await);
+        for run in [&run, &others] {
+            let claim = world.claim_run(run).await;
+            assert!(world.store.settle(&claim, &to(RunStatus::Ready, at(3600)), world.now()).await.unwrap());
+        }
+        let same = resources(r#"{"set":{"cpu":"1"}}"#);
+        assert!(world.store.change_resources(&plan, &same, world.now()).await.unwrap());
+        assert!(world.claim(RunStatus::Ready).await.is_empty(), "nothing changed");
+        let less = resources(r#"{"set":{"cpu":"500m"}}"#);
+        assert!(world.store.change_resources(&plan, &less, world.now()).await.unwrap());
+        let due: Vec<_> = world.claim(RunStatus::Ready).await.into_iter().map(|claim| claim.run).collect();
+        assert_eq!(due, std::slice::from_ref(&run), "those of other Plans wait on");
+        let work = world.store.work(&run).await.unwrap().unwrap();
+        assert_eq!(work.resources["cpu"].to_string(), "500m");
     }
 }

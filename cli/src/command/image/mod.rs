@@ -34,7 +34,7 @@ impl Command {
 }
 
 /// The failure that an error about images is.
-fn failed(what: impl Into<String>, error: &ImageError) -> Failure {
+pub(super) fn failed(what: impl Into<String>, error: &ImageError) -> Failure {
     let exit = match error {
         ImageError::Damaged { .. } => ExitCode::Integrity,
         ImageError::NotAuthorised { .. } => ExitCode::NotAuthorised,

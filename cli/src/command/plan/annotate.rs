@@ -1,0 +1,41 @@
+//! `knit plan annotate`.
+
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output};
+use knit_api::id::PlanId;
+use knit_api::plan::{Annotation, AnnotationChange};
+
+/// Add and remove notes on a Plan: first removals, then additions.
+#[derive(Debug, clap::Args)]
+pub struct Annotate {
+    /// Add this pair; it may be there already
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    add: Vec<Annotation>,
+    /// Remove this pair; it need not be there
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    remove: Vec<Annotation>,
+    /// Remove all pairs with this key
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    remove_key: Vec<String>,
+    /// The Plan
+    #[arg(value_name = "PLAN_ID")]
+    id: PlanId,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Annotate {
+    /// Sends the change, and prints the Plan after it.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let mut change = AnnotationChange { add: self.add, remove: self.remove, remove_key: self.remove_key };
+        change.add.sort();
+        change.remove.sort();
+        let server = project.server()?;
+        let plan = server
+            .by_id(&self.id, async |id| server.client.annotate_plan(id, &change).await)
+            .await
+            .map_err(|e| server.failed(format!("cannot annotate the Plan {}", self.id), &e))?;
+        super::print(&plan, self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}

@@ -1,0 +1,48 @@
+//! `knit plan serviceaccount`.
+
+use crate::args;
+use crate::project::Project;
+use crate::terminal::{ExitCode, Failure, Output};
+use knit_api::id::PlanId;
+
+/// Choose the service account of a Plan's Runs: those that start from now on.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").args(["set", "unset"]).required(true))]
+pub struct ServiceAccount {
+    /// Run as this service account
+    #[arg(long, value_name = "NAME", value_parser = name, allow_hyphen_values = true)]
+    set: Option<String>,
+    /// Run as no service account in particular
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = args::switch, action = clap::ArgAction::Set)]
+    unset: Option<bool>,
+    /// The Plan
+    #[arg(value_name = "PLAN_ID")]
+    id: PlanId,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty: write a name, or --unset instead of --set".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl ServiceAccount {
+    /// Sets or unsets it, and prints the Plan.
+    pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        if self.set.is_none() && self.unset != Some(true) {
+            return Err(Failure::usage("cannot tell what to do").advice("give one of --set NAME and --unset"));
+        }
+        let server = project.server()?;
+        let name = self.set.as_deref();
+        let plan = server
+            .by_id(&self.id, async |id| server.client.set_plan_service_account(id, name).await)
+            .await
+            .map_err(|e| server.failed(format!("cannot change the service account of the Plan {}", self.id), &e))?;
+        super::print(&plan, self.output.format)?;
+        Ok(ExitCode::Ok)
+    }
+}

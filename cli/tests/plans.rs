@@ -1,0 +1,398 @@
+//! The commands about Plans against recordings of v1.6.1: the same arguments, files and answers, the same requests
+//! to the byte, the same results; what differs stands in the recording with its reason.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its closures and samples")]
+
+mod fake;
+
+use fake::{Ended, Fake, Home, Request, json};
+use flate2::read::GzDecoder;
+use serde_json::{Value, json as value};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+/// First what the recordings share (archives, Plans as the server has them and as they are printed), then one
+/// recording per line:
+/// `argv`; `file` (plan.yaml), `knitenv`, `archive` (img.tar), `stdin` (also an archive);
+/// `requests` (method, target, body); `exit` and `prints` (a Plan's id, or the content of a template).
+/// `exits` and `now` are what this program does instead, `why` is the reason.
+const RECORDS: &str = include_str!("data/plans.jsonl");
+
+struct Records {
+    shared: Value,
+    all: Vec<Value>,
+}
+
+fn records() -> Records {
+    let mut lines = RECORDS.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let shared = lines.next().unwrap();
+    Records { shared, all: lines.collect() }
+}
+
+impl Records {
+    fn archive(&self, name: &Value) -> Vec<u8> {
+        let packed = hex::decode(self.shared["archives"][name.as_str().unwrap()].as_str().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// A server that knows these Plans and changes none of them.
+    fn server(&self) -> Fake {
+        let plans: BTreeMap<String, Value> = serde_json::from_value(self.shared["plans"].clone()).unwrap();
+        Fake::start(move |request: &Request| {
+            let path = request.target.strip_prefix("/api/plans").unwrap_or("/none");
+            let id = if path.is_empty() { "plan-train" } else { path[1..].split('/').next().unwrap() };
+            plans.get(id).map_or_else(|| json(404, &value!({"message": "not found"})), |plan| json(200, plan))
+        })
+    }
+}
+
+fn arguments(record: &Value) -> Vec<&str> {
+    record["argv"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
+}
+
+/// Ends as it was recorded, or as it is meant to end now.
+fn check_exit(record: &Value, ended: &Ended) {
+    let code = record.get("exits").unwrap_or(&record["exit"]).as_i64().unwrap();
+    assert_eq!(ended.code.map(i64::from), Some(code), "{record}: {ended:?}");
+}
+
+fn with_stdin(home: &Home, arguments: &[&str], stdin: &[u8]) -> Ended {
+    let mut child = home.command(&home.project(), arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let bytes = stdin.to_owned();
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&bytes)));
+    let ended = child.wait_with_output().unwrap().into();
+    writer.join().unwrap();
+    ended
+}
+
+#[test]
+fn requests_and_results_are_those_that_were_recorded() {
+    let records = records();
+    let mut replayed = 0;
+    for record in records.all.iter().filter(|record| record.get("requests").is_some()) {
+        let server = records.server();
+        let home = Home::of(&server.api_root(), None);
+        if let Some(file) = record.get("file") {
+            home.write("plan.yaml", file.as_str().unwrap());
+        }
+        let ended = home.knit(&arguments(record));
+        check_exit(record, &ended);
+        let sent: Vec<Value> = server
+            .requests()
+            .iter()
+            .map(|request| value!([request.method, request.target, String::from_utf8(request.body.clone()).unwrap()]))
+            .collect();
+        if record.get("exits").is_some() {
+            assert!(sent.is_empty() && ended.stdout.is_empty(), "{record}: {sent:?}");
+            continue;
+        }
+        let is_apply = record["argv"][1] == "apply";
+        let recorded = record["requests"].as_array().unwrap();
+        assert_eq!(sent.len(), recorded.len(), "{record}: {sent:?}");
+        for (sent, recorded) in sent.iter().zip(recorded) {
+            if is_apply {
+                assert_eq!(content(sent), content(recorded), "{record}");
+            } else {
+                assert_eq!(sent, recorded, "{record}");
+            }
+        }
+        for request in server.requests().iter().filter(|request| !request.body.is_empty()) {
+            assert_eq!(request.header("content-type"), Some("application/json"), "{record}");
+        }
+        match record.get("prints") {
+            Some(id) => assert_prints(&ended, &records.shared["printed"][id.as_str().unwrap()]),
+            None => assert_eq!(ended.text(), "", "{record}"),
+        }
+        replayed += 1;
+    }
+    assert!(replayed > 12, "{replayed}");
+}
+
+/// A request whose body is a whole Plan: v1.6.1 writes `<` in another way, and null for a list that is not there.
+fn content(request: &Value) -> (Value, Value, Value) {
+    let mut body: Value = serde_json::from_str(request[2].as_str().unwrap()).unwrap();
+    for list in ["inputs", "outputs"] {
+        if body[list].is_null() {
+            body[list] = value!([]);
+        }
+    }
+    (request[0].clone(), request[1].clone(), body)
+}
+
+/// The Plan as it was printed, always with 4 spaces and a final newline.
+fn assert_prints(ended: &Ended, plan: &Value) {
+    let text = ended.text();
+    assert!(text.starts_with("{\n    \"planId\": ") && text.ends_with("\n}\n"), "{text}");
+    assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), plan);
+}
+
+#[test]
+fn templates_say_what_was_recorded_or_what_is_better_for_a_reason() {
+    let records = records();
+    let mut replayed = 0;
+    for record in records.all.iter().filter(|record| record["argv"][1] == "template") {
+        // No server is asked, and no profile is needed.
+        let home = Home::of("http://127.0.0.1:9/api", None);
+        std::fs::remove_file(home.store()).unwrap();
+        if let Some(text) = record.get("knitenv") {
+            home.write("knitenv", text.as_str().unwrap());
+        }
+        if let Some(name) = record.get("archive") {
+            std::fs::write(home.project().join("img.tar"), records.archive(name)).unwrap();
+        }
+        let stdin = record.get("stdin").map(|name| records.archive(name)).unwrap_or_default();
+        let ended = with_stdin(&home, &arguments(record), &stdin);
+        check_exit(record, &ended);
+        if record.get("prints").is_none() {
+            assert!(ended.stdout.is_empty() && ended.stderr.starts_with("error: "), "{record}: {ended:?}");
+            continue;
+        }
+        let mut expected = record["prints"].clone();
+        for (key, now) in record.get("now").and_then(Value::as_object).into_iter().flatten() {
+            assert!(record["why"].is_string(), "{record}");
+            expected[key] = now.clone();
+        }
+        let printed: Value = knit_cli::yaml::from_str(&ended.text()).unwrap();
+        assert_eq!(printed, expected, "{record}\n{}", ended.text());
+        let keys: Vec<&str> = printed.as_object().unwrap().keys().map(String::as_str).collect();
+        let at = |key: &str| ended.text().find(&format!("\n{key}:")).unwrap();
+        let mut in_order = keys.clone();
+        in_order.sort_by_key(|key| at(key));
+        let order = ["annotations", "image", "entrypoint", "args", "inputs", "outputs", "log", "active", "resources"];
+        assert_eq!(in_order, order);
+        knit_cli::plan_file::parse(&ended.text()).unwrap();
+        assert!(ended.stderr.contains("knit plan apply"), "{ended:?}");
+        replayed += 1;
+    }
+    assert!(replayed > 10, "{replayed}");
+}
+
+/// A tar archive of these files; a content that begins with `->` is a link.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        if let Some(target) = content.strip_prefix(b"->") {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, name, std::str::from_utf8(target).unwrap()).unwrap();
+        } else {
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, *content).unwrap();
+        }
+    }
+    tar.into_inner().unwrap()
+}
+
+fn config(architecture: &str, words: &[&str]) -> Vec<u8> {
+    let config = value!({"os": "linux", "architecture": architecture, "config": {"Cmd": words}});
+    config.to_string().into_bytes()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(bytes))
+}
+
+/// An OCI layout: its manifests as they are, and an index of `(digest, annotations)`.
+fn layout(blobs: &[&[u8]], entries: &[(&[u8], Value)]) -> Vec<(String, Vec<u8>)> {
+    let entry = |(bytes, annotations): &(&[u8], Value)| {
+        value!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": bytes.len(),
+            "digest": format!("sha256:{}", digest(bytes)), "annotations": annotations})
+    };
+    let index = value!({"schemaVersion": 2, "manifests": entries.iter().map(entry).collect::<Vec<_>>()});
+    let mut files = vec![("index.json".to_owned(), index.to_string().into_bytes())];
+    files.extend(blobs.iter().map(|bytes| (format!("blobs/sha256/{}", digest(bytes)), bytes.to_vec())));
+    files
+}
+
+fn manifest(config: &[u8]) -> Vec<u8> {
+    let manifest = value!({"schemaVersion": 2, "layers": [], "config": {
+        "mediaType": "application/vnd.oci.image.config.v1+json", "size": config.len(),
+        "digest": format!("sha256:{}", digest(config))}});
+    manifest.to_string().into_bytes()
+}
+
+fn index(manifests: &[&[u8]]) -> Vec<u8> {
+    let entry = |bytes: &&[u8]| {
+        value!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": bytes.len(),
+            "digest": format!("sha256:{}", digest(bytes))})
+    };
+    let index = value!({"schemaVersion": 2, "manifests": manifests.iter().map(entry).collect::<Vec<_>>()});
+    index.to_string().into_bytes()
+}
+
+fn home() -> Home {
+    let home = Home::of("http://127.0.0.1:9/api", None);
+    std::fs::remove_file(home.store()).unwrap();
+    home
+}
+
+fn args_of(ended: &Ended) -> Value {
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    knit_cli::yaml::from_str::<Value>(&ended.text()).unwrap()["args"].clone()
+}
+
+#[test]
+fn archives_with_links_empty_entries_and_any_compression_make_templates() {
+    let list = value!([{"Config": "config.json", "RepoTags": ["train:v1"], "Layers": ["a/layer.tar"]}]).to_string();
+    let plain = tar(&[
+        ("a/layer.tar", b""),
+        ("b/layer.tar", b"->../a/layer.tar"),
+        ("real.json", &config("amd64", &["/in/x"])),
+        ("config.json", b"->real.json"),
+        ("empty.json", b""),
+        ("manifest.json", list.as_bytes()),
+    ]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    let home = home();
+    for bytes in [plain, gzip.finish().unwrap(), zstd] {
+        assert_eq!(args_of(&with_stdin(&home, &["plan", "template"], &bytes)), value!(["/in/x"]));
+        std::fs::write(home.project().join("image.tar"), bytes).unwrap();
+        assert_eq!(args_of(&home.knit(&["plan", "template", "--input", "image.tar"])), value!(["/in/x"]));
+    }
+}
+
+#[test]
+fn of_an_image_for_many_machines_one_is_taken_and_what_is_no_image_is_passed_over() {
+    let (amd, arm, odd) = (config("amd64", &["amd64"]), config("arm64", &["arm64"]), config("odd", &["odd"]));
+    let attestation = value!({"os": "unknown", "architecture": "unknown", "config": {}}).to_string().into_bytes();
+    let artifact = value!({"schemaVersion": 2, "layers": [], "config": {
+        "mediaType": "application/vnd.example+json", "size": 2, "digest": format!("sha256:{}", digest(b"{}"))}});
+    let artifact = artifact.to_string().into_bytes();
+    let [m_amd, m_arm, m_odd, m_attestation] = [&amd, &arm, &odd, &attestation].map(|config| manifest(config));
+    let missing = manifest(b"of a platform that was not saved");
+    let all = index(&[&m_attestation, &m_odd, &m_arm, &m_amd, &missing, &artifact]);
+    let named = value!({"org.opencontainers.image.ref.name": "v1", "io.containerd.image.name": "reg.io/train:v1"});
+    let also = value!({"org.opencontainers.image.ref.name": "reg.io/train:v2"});
+    let blobs: [&[u8]; 10] = [&amd, &arm, &odd, &attestation, &m_amd, &m_arm, &m_odd, &m_attestation, &artifact, &all];
+    let home = home();
+    for (name, bytes) in layout(&blobs, &[(&all, named), (&all, also)]) {
+        home.write(&format!("layout/{name}"), std::str::from_utf8(&bytes).unwrap());
+    }
+    let here = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    for (selection, image) in [
+        (None, "reg.io/train:v1"),
+        (Some("reg.io/train:v2"), "reg.io/train:v2"),
+        (Some("reg.io/train:v1"), "reg.io/train:v1"),
+    ] {
+        let arguments = ["plan", "template", "-i", "layout"].into_iter().chain(selection).collect::<Vec<_>>();
+        let ended = home.knit(&arguments);
+        assert_eq!(args_of(&ended), value!([here]), "{selection:?}");
+        assert!(ended.text().contains(&format!("\nimage: \"{image}\"\n")), "{ended:?}");
+    }
+    let digest = format!("sha256:{}", digest(&m_odd));
+    let ended = home.knit(&["plan", "template", "-i", "layout", &digest]);
+    assert_eq!(args_of(&ended), value!(["odd"]));
+}
+
+#[test]
+fn a_choice_among_images_is_asked_for_with_their_names() {
+    let (one, two) = (config("amd64", &["one"]), config("amd64", &["two"]));
+    let (m_one, m_two) = (manifest(&one), manifest(&two));
+    let files = layout(&[&one, &two, &m_one, &m_two], &[(&m_one, value!({})), (&m_two, value!({}))]);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+    let home = home();
+    std::fs::write(home.project().join("image.tar"), tar(&files)).unwrap();
+    let ended = home.knit(&["plan", "template", "-i", "image.tar"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let (name, other) = (format!("sha256:{}", digest(&m_one)), format!("sha256:{}", digest(&m_two)));
+    assert!(ended.stderr.contains(&name) && ended.stderr.contains(&other), "{ended:?}");
+    let ended = home.knit(&["plan", "template", "-i", "image.tar", &other]);
+    assert_eq!(args_of(&ended), value!(["two"]));
+    assert!(ended.text().contains("\nimage: \"image:version\"\n"), "{ended:?}");
+}
+
+#[test]
+fn what_is_no_image_and_what_fits_into_no_plan_is_refused_with_a_reason() {
+    let home = home();
+    let list = value!([{"Config": "c.json", "RepoTags": ["train:v1"]}]).to_string();
+    let with = |config: &[u8]| tar(&[("c.json", config), ("manifest.json", list.as_bytes())]);
+    let (long, longer) = (config("amd64", &[&"\u{80}".repeat(300_000)]), config("amd64", &[&"x".repeat(1 << 20)]));
+    let many = config("amd64", &vec!["x"; 60_000]);
+    for (bytes, code, reason) in [
+        (b"garbage".to_vec(), 1, "no tar archive"),
+        (tar(&[("x", b"")]), 1, "neither index.json nor manifest.json"),
+        (tar(&[("manifest.json", b"[]")]), 2, "nothing to make a Plan for"),
+        (tar(&[("manifest.json", b"{")]), 1, "cannot be read as an image"),
+        (tar(&[("manifest.json", list.as_bytes())]), 8, "c.json is missing"),
+        (with(b"[]"), 8, "no JSON object"),
+        (with(b"{"), 8, "configuration is unreadable"),
+        (with(br#"{"config":{"Cmd":[1]}}"#), 8, "a list of words"),
+        (with(&long), 1, "more than 1024 KiB"),
+        (with(&longer), 8, "1048576 are allowed"),
+        (with(&many), 1, "larger or nested deeper"),
+    ] {
+        let ended = with_stdin(&home, &["plan", "template", "-i", "-"], &bytes);
+        assert_eq!(ended.code, Some(code), "{reason}: {ended:?}");
+        assert!(ended.stderr.contains(reason) && ended.stdout.is_empty(), "{reason}: {ended:?}");
+    }
+    // Each index lists the next one many times, and the last one what is missing.
+    let mut indexes = vec![index(&vec![&b"missing"[..]; 100])];
+    for _ in 0..2 {
+        indexes.push(index(&vec![&indexes[indexes.len() - 1][..]; 100]));
+    }
+    let blobs: Vec<&[u8]> = indexes.iter().map(Vec::as_slice).collect();
+    let files = layout(&blobs, &[(&indexes[2], value!({}))]);
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+    let ended = with_stdin(&home, &["plan", "template"], &tar(&files));
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    assert!(ended.stderr.contains("more than 1000 images"), "{ended:?}");
+
+    home.write("knitenv", "resource: {cpu: -1}\n");
+    let ended = home.knit(&["plan", "template", "--scratch"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("cpu cannot be less than nothing"), "{ended:?}");
+}
+
+#[test]
+fn what_cannot_be_meant_is_not_sent() {
+    let records = records();
+    let server = records.server();
+    let home = Home::of(&server.api_root(), None);
+    for arguments in [
+        &["resource", "--set", "cpu", "plan-train"][..],
+        &["resource", "--set", "cpu=", "plan-train"],
+        &["annotate", "--add", "plain", "plan-train"],
+        &["serviceaccount", "plan-train"],
+        &["serviceaccount", "--set", "", "plan-train"],
+        &["serviceaccount", "--unset=no", "plan-train"],
+        &["serviceaccount", "--set", "a", "--unset", "plan-train"],
+    ] {
+        let ended = home.knit(&[&["plan"], arguments].concat());
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+    }
+    assert!(server.all_requests().is_empty());
+    let ended = home.knit(&["plan", "resource", "-u", "cpu", "no-such"]);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.stderr.contains("cannot change the resources of the Plan no-such"), "{ended:?}");
+}
+
+#[test]
+fn a_set_may_hold_a_value_of_any_look() {
+    let records = records();
+    let server = records.server();
+    let home = Home::of(&server.api_root(), None);
+    home.knit(&["plan", "annotate", "--add", "-k=--v", "--remove-key", "-x", "plan-train"]);
+    home.knit(&["plan", "resource", "-s= cpu = 1 ", "-u=-x", "plan-train"]);
+    let bodies: Vec<String> = server.requests().into_iter().map(|r| String::from_utf8(r.body).unwrap()).collect();
+    assert_eq!(bodies, [r#"{"add":["-k=--v"],"remove_key":["-x"]}"#, r#"{"set":{"cpu":"1"},"unset":["-x"]}"#]);
+}
+
+#[test]
+fn the_licence_and_the_credits_are_printed_without_a_profile() {
+    let ended = home().knit(&["license"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = ended.text();
+    for part in ["MIT", "Apache License", "Permission is hereby granted", "\nserde 1.", "\nreqwest 0.", "\nblake3 1."] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(!text.contains("\nknit-"));
+}
