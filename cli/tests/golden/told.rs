@@ -1,8 +1,7 @@
 //! Graphs that a server of ours tells line by line: what is drawn is what a walk through the same world draws.
 
 use crate::fake::{Answer, Ended, Fake, Home, json};
-use crate::vectors::read;
-use crate::world;
+use crate::world::world;
 use serde_json::{Value, json as value};
 
 const FORMS: [&str; 5] = ["dot", "json", "tree", "svg", "mermaid"];
@@ -50,13 +49,13 @@ fn lines_of_lineage(document: &Value) -> Vec<Value> {
 
 #[test]
 fn lineage_is_drawn_alike_whether_it_is_told_or_walked() {
-    let walked = world::serve(None);
+    let walked = world().serve(None);
     // From here all arrows to the root come last either way.
-    let document = drawn(&walked.api_root, &["data", "lineage", "-u", "-n", "all", "-o", "json", "out-done"]);
+    let document = drawn(&walked.api_root(), &["data", "lineage", "-u", "-n", "all", "-o", "json", "out-done"]);
     let told = telling(&lines_of_lineage(&serde_json::from_slice(&document.stdout).unwrap()));
     for form in FORMS {
         let arguments = ["data", "lineage", "-u", "-n", "all", "-o", form, "out-done"];
-        let (walked, told) = (drawn(&walked.api_root, &arguments), drawn(&told.api_root(), &arguments));
+        let (walked, told) = (drawn(&walked.api_root(), &arguments), drawn(&told.api_root(), &arguments));
         assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
         assert_eq!(told.text(), walked.text(), "{form}");
     }
@@ -67,15 +66,14 @@ fn lineage_is_drawn_alike_whether_it_is_told_or_walked() {
 
 #[test]
 fn plans_are_drawn_alike_whether_they_are_told_or_walked() {
-    let walked = world::serve(None);
-    let world: Value = serde_json::from_str(&read("world.json")).unwrap();
-    let plans = ["plan-valid", "plan-train", "plan-report"].map(|id| &world["plans"][id]);
+    let walked = world().serve(None);
+    let plans = ["plan-valid", "plan-train", "plan-report"].map(|id| world().find("plans", id).unwrap());
     let mut lines: Vec<Value> = plans.iter().map(|plan| value!({"plan": plan})).collect();
     lines.push(value!({"end": {"plans": plans.len()}}));
     let told = telling(&lines);
     for form in FORMS {
         let arguments = ["plan", "graph", "-o", form, "plan-valid"];
-        let (walked, told) = (drawn(&walked.api_root, &arguments), drawn(&told.api_root(), &arguments));
+        let (walked, told) = (drawn(&walked.api_root(), &arguments), drawn(&told.api_root(), &arguments));
         assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
         assert_eq!(told.text(), walked.text(), "{form}");
     }
@@ -84,8 +82,8 @@ fn plans_are_drawn_alike_whether_they_are_told_or_walked() {
 
 #[test]
 fn half_a_graph_is_not_printed() {
-    let walked = world::serve(None);
-    let document = drawn(&walked.api_root, &["data", "lineage", "-o", "json", "data-set"]);
+    let walked = world().serve(None);
+    let document = drawn(&walked.api_root(), &["data", "lineage", "-o", "json", "data-set"]);
     let lines = lines_of_lineage(&serde_json::from_slice(&document.stdout).unwrap());
     let mut holed = lines.clone();
     holed.remove(1);
@@ -119,15 +117,23 @@ fn what_is_not_there_is_said_with_what_to_do() {
 /// Every form of the small world's `log-failed`, as it stands.
 #[test]
 fn each_form_of_a_small_lineage_is_as_it_was() {
-    let walked = world::serve(None);
-    let draw = |form| drawn(&walked.api_root, &["data", "lineage", "-u", "-n", "1", "-o", form, "log-failed"]).text();
+    let walked = world().serve(None);
+    let draw = |form| drawn(&walked.api_root(), &["data", "lineage", "-u", "-n", "1", "-o", form, "log-failed"]).text();
     assert_eq!(draw("tree"), include_str!("forms/lineage.txt"));
     assert_eq!(draw("mermaid"), include_str!("forms/lineage.mmd"));
     assert_eq!(draw("svg"), include_str!("forms/lineage.svg"));
     assert_eq!(draw("json"), include_str!("forms/lineage.json"));
-    let draw = |form| drawn(&walked.api_root, &["plan", "graph", "-o", form, "plan-valid"]).text();
+    let draw = |form| drawn(&walked.api_root(), &["plan", "graph", "-o", form, "plan-valid"]).text();
     assert_eq!(draw("tree"), include_str!("forms/plans.txt"));
     assert_eq!(draw("mermaid"), include_str!("forms/plans.mmd"));
     assert_eq!(draw("svg"), include_str!("forms/plans.svg"));
     assert_eq!(draw("json"), include_str!("forms/plans.json"));
+}
+
+#[test]
+fn a_plan_is_drawn_alone_where_a_direction_is_denied() {
+    let served = world().serve(None);
+    let home = Home::of(&served.api_root(), None);
+    let ended = home.knit(&["plan", "graph", "--upstream=false", "plan-valid"]);
+    assert_eq!((ended.code, ended.text().matches("subgraph").count()), (Some(0), 1), "{ended:?}");
 }

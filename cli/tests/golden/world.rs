@@ -1,106 +1,200 @@
-//! The server of the records: a small world of Data, Runs and Plans, and the ways in which it failed.
+//! The server of the observations: a small world of Data, Runs and Plans, and the ways in which it failed.
 
-use crate::fake::{Answer, Fake, Request, json};
-use crate::vectors::read;
-use serde_json::{Value, json as value};
-use std::net::TcpListener;
+use crate::fake::{Answer, Fake, Request, chunked, json};
+use base64::Engine as _;
+use serde_json::{Map, Value, json as value};
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::sync::LazyLock;
 
-/// A server that does what a record says.
-pub(crate) struct Served {
-    pub(crate) api_root: String,
-    /// Stops with it; none where nobody listens.
-    _fake: Option<Fake>,
+const VECTORS: &str = include_str!("../../../tests/golden/vectors.jsonl");
+
+/// What is shared by all observations, and these themselves.
+static OBSERVED: LazyLock<(World, Vec<Value>)> = LazyLock::new(|| {
+    let mut lines = VECTORS.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut head = |name: &str| lines.next().unwrap()[name].take();
+    let world = World {
+        records: head("world"),
+        errors: head("errors").as_object().unwrap().clone(),
+        binaries: head("binaries").as_object().unwrap().clone(),
+    };
+    (world, lines.collect())
+});
+
+/// The small world.
+pub(crate) fn world() -> &'static World {
+    &OBSERVED.0
 }
 
-/// Starts it; `what` is the record's own word for it, none for the small world.
-pub(crate) fn serve(what: Option<&str>) -> Served {
-    let world: Value = serde_json::from_str(&read("world.json")).unwrap();
-    let fake =
-        match what {
-            Some("connection refused") => {
-                // A port that was free a moment ago.
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let api_root = format!("http://{}/api", listener.local_addr().unwrap());
-                return Served { api_root, _fake: None };
+/// One command with what came of it, each.
+pub(crate) fn records() -> &'static [Value] {
+    &OBSERVED.1
+}
+
+/// What the recorded server knew.
+pub(crate) struct World {
+    records: Value,
+    errors: Map<String, Value>,
+    binaries: Map<String, Value>,
+}
+
+impl World {
+    /// A server that does what an observation says in words; none: it answers for the small world.
+    pub(crate) fn serve(&'static self, server: Option<&'static str>) -> Fake {
+        Fake::start(move |request| match server {
+            None => self.answer(request),
+            Some(server) => self.odd_answer(server, request),
+        })
+    }
+
+    pub(crate) fn binary(&self, name: &str) -> Vec<u8> {
+        let packed = base64::engine::general_purpose::STANDARD.decode(self.binaries[name].as_str().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn one(&self, kind: &str, id: &str) -> Answer {
+        match self.find(kind, id) {
+            Some(record) => json(200, record),
+            None => json(404, &value!({"message": "not found"})),
+        }
+    }
+
+    /// One of the records.
+    pub(crate) fn find(&self, kind: &str, id: &str) -> Option<&Value> {
+        let name = ["knitId", "runId", "planId"];
+        self.all(kind).iter().find(|record| name.iter().any(|name| record[name] == id))
+    }
+
+    fn all(&self, kind: &str) -> &[Value] {
+        self.records[kind].as_array().unwrap()
+    }
+
+    /// The answer of the recorded server.
+    fn answer(&self, request: &Request) -> Answer {
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+        let path: Vec<&str> = path.trim_start_matches("/api/").split('/').collect();
+        match (request.method.as_str(), &path[..]) {
+            (_, ["server"]) => json(404, &value!({"message": "Not Found"})),
+            ("GET", ["data"]) => {
+                let wanted: BTreeSet<String> = url::form_urlencoded::parse(query.as_bytes())
+                    .filter(|(name, _)| name == "tag")
+                    .map(|(_, tag)| tag.into_owned())
+                    .collect();
+                let carries = |data: &&Value| {
+                    let tags = data["tags"].as_array().unwrap();
+                    wanted.iter().all(|tag| tags.iter().any(|one| one == tag.as_str()))
+                };
+                let found: Vec<&Value> = self.all("data").iter().filter(carries).collect();
+                json(200, &value!(found))
             }
-            None => Fake::start(move |request| small_world(&world, request)),
-            Some("data ok, runs 404") => Fake::start(move |request| {
-                if request.target.starts_with("/api/runs") { not_found() } else { small_world(&world, request) }
-            }),
-            Some("Data q with tag  desc:say \"hi\"") => Fake::start(move |request| {
-                if !request.target.starts_with("/api/data") {
-                    return small_world(&world, request);
-                }
-                let mut data = world["data"]["data-set"].clone();
-                data["knitId"] = value!("q");
-                data["tags"] = value!(["desc:say \"hi\""]);
-                json(200, &value!([data]))
-            }),
-            Some(other) => match other.strip_prefix("every request: ") {
-                Some(name) => {
-                    let answers: Value = serde_json::from_str(&read("answers.json")).unwrap();
-                    let answer = failing(name, &answers[name]);
-                    // An original server knows no such route, however it does otherwise.
-                    Fake::start(move |request| {
-                        if request.target == "/api/server" { not_found() } else { Answer::Close(answer.clone()) }
-                    })
-                }
-                None => panic!("nobody has written down what a server does that is \"{other}\""),
-            },
+            ("POST", ["data"]) => self.one("data", "data-set"),
+            ("PUT", ["data", id]) => self.one("data", id),
+            ("GET", ["data", _]) => self.pull("x-checksum-md5"),
+            ("GET", ["runs"]) => {
+                let found = ["run-train", "run-running", "run-failed"].map(|id| self.find("runs", id));
+                json(200, &value!(found))
+            }
+            ("GET", ["runs", id]) => self.one("runs", id),
+            ("GET", ["runs", _, "log"]) => {
+                chunked("Content-Type: text/plain\r\n", b"line 1\nline 2 <b>\nno newline at end", "")
+            }
+            ("PUT", ["runs", id, "retry"]) if self.find("runs", id).is_some() => {
+                Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec())
+            }
+            ("PUT", ["runs", _, how]) => {
+                let mut run = self.find("runs", "run-running").unwrap().clone();
+                run["status"] = if *how == "abort" { "aborting" } else { "completing" }.into();
+                json(200, &run)
+            }
+            ("DELETE", ["runs", _]) => {
+                Answer::Bytes(b"HTTP/1.1 204 No Content\r\nContent-Type: application/json\r\n\r\n".to_vec())
+            }
+            ("GET", ["plans"]) => json(200, &value!(self.all("plans")[..2])),
+            ("POST", ["plans"]) => self.one("plans", "plan-train"),
+            (_, ["plans", id, ..]) => self.one("plans", id),
+            _ => json(404, &value!({"message": "not found"})),
+        }
+    }
+
+    fn pull(&self, trailer: &str) -> Answer {
+        let body = self.binary("PULL");
+        let sum = hex::encode(<md5::Md5 as md5::Digest>::digest(&body));
+        let trailer = if trailer.is_empty() { String::new() } else { format!("{trailer}: {sum}\r\n") };
+        chunked("Content-Type: application/tar+gzip\r\n", &body, &trailer)
+    }
+
+    /// The answer of a server that a record describes in words.
+    fn odd_answer(&self, server: &str, request: &Request) -> Answer {
+        if request.target.ends_with("/server") {
+            return self.answer(request);
+        }
+        let data = |id: &str, tag: &str| {
+            let mut data = self.find("data", "data-set").unwrap().clone();
+            data["knitId"] = id.into();
+            data["tags"] = value!([tag, format!("knit#id:{id}")]);
+            data
         };
-    Served { api_root: fake.api_root(), _fake: Some(fake) }
-}
-
-fn not_found() -> Answer {
-    json(404, &value!({"message": "not found"}))
-}
-
-/// The bytes of an answer: status, content type, body.
-fn failing(name: &str, answer: &Value) -> Vec<u8> {
-    let status = answer[0].as_u64().unwrap_or_else(|| panic!("no such answer: {name}"));
-    if status == 302 {
-        return b"HTTP/1.1 302 Reason\r\nLocation: /login\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
+        match server {
+            "connection refused" => unreachable!("nobody is asked"),
+            "trailer md5 wrong" => {
+                chunked("", &self.binary("PULL"), "x-checksum-md5: 00000000000000000000000000000000\r\n")
+            }
+            "no trailer" => self.pull(""),
+            "connection cut after 100 bytes" => {
+                let Answer::Bytes(whole) = self.pull("x-checksum-md5") else { unreachable!() };
+                let head = whole.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                Answer::Close(whole[..head + 100].to_vec())
+            }
+            "POST ok; PUT 500" if request.method == "PUT" => json(500, &value!({"message": "Internal Server Error"})),
+            "data ok, runs 404" if request.target.contains("/runs/") => json(404, &value!({"message": "not found"})),
+            "body not gzip" => chunked("", b"this is not gzip", "x-checksum-md5: 0\r\n"),
+            "tar holds one directory entry d" => packed("d/", tar::EntryType::Directory, b""),
+            "tar holds ../../escaped.txt" => packed("../../escaped.txt", tar::EntryType::Regular, b"x\n"),
+            "one Data with tag  desc:say \"hi\"" => json(200, &value!([data("q", "desc:say \"hi\"")])),
+            "one Data with tag  path:C:\\dir" => json(200, &value!([data("q", "path:C:\\dir")])),
+            "Data q with tag  desc:say \"hi\"" if request.target.starts_with("/api/data") => {
+                json(200, &value!([data("q", "desc:say \"hi\"")]))
+            }
+            "POST ok; PUT 500" | "data ok, runs 404" | "Data q with tag  desc:say \"hi\"" => self.answer(request),
+            "run-train with an unknown field and updatedAt 2024-05-01T19:30:00+09:00" => {
+                let mut run = self.find("runs", "run-train").unwrap().clone();
+                run["updatedAt"] = "2024-05-01T19:30:00+09:00".into();
+                run["unknown"] = value!({"a": 1});
+                json(200, &run)
+            }
+            other => self.error(other.strip_prefix("every request: ").unwrap_or_else(|| panic!("{other}"))),
+        }
     }
-    let kind = answer[1].as_str().map_or_else(String::new, |kind| format!("Content-Type: {kind}\r\n"));
-    let body = answer[2].as_str().unwrap();
-    let head = format!("HTTP/1.1 {status} Reason\r\n{kind}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    (head + body).into_bytes()
-}
 
-/// What the small world answers.
-fn small_world(world: &Value, request: &Request) -> Answer {
-    let url = url::Url::parse(&format!("http://x{}", request.target)).unwrap();
-    let path: Vec<&str> = url.path().trim_matches('/').split('/').skip(1).collect();
-    match (request.method.as_str(), &path[..]) {
-        ("GET", ["data"]) => {
-            let wanted: Vec<String> =
-                url.query_pairs().filter(|(name, _)| name == "tag").map(|(_, tag)| tag.into_owned()).collect();
-            let carries = |data: &&Value| {
-                wanted.iter().all(|tag| data["tags"].as_array().unwrap().iter().any(|one| one == tag.as_str()))
-            };
-            let found: Vec<&Value> = world["data"].as_object().unwrap().values().filter(carries).collect();
-            json(200, &value!(found))
+    fn error(&self, name: &str) -> Answer {
+        let [status, kind, body] = &self.errors[name].as_array().unwrap()[..] else { panic!("{name}") };
+        let mut head = format!("HTTP/1.1 {status} Reason\r\n");
+        if let Some(kind) = kind.as_str() {
+            head.push_str("Content-Type: ");
+            head.push_str(kind);
+            head.push_str("\r\n");
         }
-        ("POST", ["data"]) => json(200, &world["data"]["data-set"]),
-        ("GET", ["runs"]) => {
-            json(200, &value!(["run-train", "run-running", "run-failed"].map(|id| world["runs"][id].clone())))
+        let mut body = body.as_str().unwrap();
+        if name == "302" {
+            head += "Location: /login\r\n";
+            body = "";
         }
-        ("GET", ["plans"]) => json(200, &value!(["plan-train", "plan-valid"].map(|id| world["plans"][id].clone()))),
-        ("POST", ["plans"]) => json(200, &world["plans"]["plan-train"]),
-        ("PUT", ["runs", _, "abort" | "tearoff"]) => {
-            let mut run = world["runs"]["run-running"].clone();
-            run["status"] = value!(if path[2] == "abort" { "aborting" } else { "completing" });
-            json(200, &run)
-        }
-        ("PUT", ["runs", _, "retry"]) => Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()),
-        ("DELETE", ["runs", _]) => Answer::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
-        ("GET", ["runs", id]) => one(&world["runs"][*id]),
-        ("PUT", ["data", id]) => one(&world["data"][*id]),
-        (_, ["plans", id, ..]) => one(&world["plans"][*id]),
-        _ => not_found(),
+        Answer::Bytes(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
     }
 }
 
-fn one(thing: &Value) -> Answer {
-    if thing.is_null() { not_found() } else { json(200, thing) }
+fn packed(path: &str, kind: tar::EntryType, content: &[u8]) -> Answer {
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut header = tar::Header::new_ustar();
+    header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(if content.is_empty() { 0o755 } else { 0o644 });
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    tar.append(&header, content).unwrap();
+    let body = tar.into_inner().unwrap().finish().unwrap();
+    let sum = hex::encode(<md5::Md5 as md5::Digest>::digest(&body));
+    chunked("Content-Type: application/tar+gzip\r\n", &body, &format!("x-checksum-md5: {sum}\r\n"))
 }
