@@ -66,7 +66,7 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
 }
 
 /// Without figures about its tables a database chooses bad ways through them.
-async fn analyze(db: &Database) -> Db<()> {
+pub(super) async fn analyze(db: &Database) -> Db<()> {
     let mut tx: Tx = db.begin().await?;
     tx.script("analyze".to_owned()).await?;
     tx.commit().await

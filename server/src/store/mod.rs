@@ -13,6 +13,8 @@ mod claims;
 mod data;
 mod engine;
 mod garbage;
+#[cfg(feature = "bench")]
+pub mod generate;
 mod migrations;
 mod nominations;
 mod pages;
