@@ -74,7 +74,7 @@ impl Store {
         let chain = self.generated_plan("chain", "chain", "chain:link", 0).await?;
         let fan = self.generated_plan("fan", "fan", "fan:root", 0).await?;
         let generated = whole!("generating", self.try_generate(amount, &plans, &chain, &fan))?;
-        migrations::analyze(&self.db).await.map_err(|error| error.during("analyzing the database"))?;
+        migrations::analyze(&self.db, true).await.map_err(|error| error.during("analyzing the database"))?;
         Ok(generated)
     }
 
