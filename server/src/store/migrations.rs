@@ -62,20 +62,15 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
     .fold(text.to_owned(), |text, (word, sqlite, postgres)| text.replace(word, tx.choose(sqlite, postgres)))
 }
 
-/// SQLite takes figures about its tables only when told to, and from a small part of them, which is quick. Those of
-/// tables that are still small are forgotten: it would go on reading such a table whole when it has long grown,
-/// while without figures it takes every table for a large one.
-const SQLITE_FIGURES: &str = "pragma analysis_limit = 400; analyze; \
-    delete from sqlite_stat1 where cast(stat as integer) < 1000; analyze sqlite_schema";
-const POSTGRES_FIGURES: &str = "analyze";
-
 /// Without true figures about its tables a database chooses bad ways through them. PostgreSQL takes them by itself
-/// from time to time, and here when the tables are `new`.
+/// from time to time, and here when the tables are `new`; SQLite only when it is told to.
 pub(super) async fn analyze(db: &Database, new: bool) -> Db<()> {
+    if let Database::Sqlite { .. } = db {
+        return db.take_figures().await;
+    }
     let mut tx: Tx = db.begin().await?;
-    let figures = tx.choose(Some(SQLITE_FIGURES), new.then_some(POSTGRES_FIGURES));
-    if let Some(figures) = figures {
-        tx.script(figures.to_owned()).await?;
+    if new {
+        tx.script("analyze".to_owned()).await?;
     }
     tx.commit().await
 }
