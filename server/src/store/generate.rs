@@ -82,7 +82,7 @@ impl Store {
     async fn generated_plan(&self, name: &str, image: &str, input: &str, next: usize) -> Result<PlanId> {
         let spec = serde_json::json!({
             "image": format!("{image}:v1"), "args": ["--of", name], "annotations": [format!("name={name}")],
-            "inputs": [{"path": "/in/data", "tags": [input, "type:dataset"]}],
+            "inputs": [{"path": "/in/data", "tags": [input]}],
             "outputs": [{"path": "/out/model", "tags": [format!("stage:{next}"), "type:model"]}],
             "log": {"tags": ["type:log"]},
         });

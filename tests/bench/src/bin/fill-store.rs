@@ -34,9 +34,10 @@ async fn main() -> ExitCode {
     let (Some(place), None) = (arguments.next(), arguments.next()) else { return usage() };
     let begun = Instant::now();
     let filled = async {
-        let store = match place.starts_with("postgres") {
-            true => Store::open_postgres(&place).await?,
-            false => Store::open_sqlite(Path::new(&place)).await?,
+        let store = if place.starts_with("postgres") {
+            Store::open_postgres(&place).await?
+        } else {
+            Store::open_sqlite(Path::new(&place)).await?
         };
         let generated = store.generate(&amount).await?;
         store.close().await;

@@ -95,9 +95,10 @@ async fn over_http(times: usize, root: &str, token: Option<&str>) -> Result<(), 
 }
 
 async fn in_store(times: usize, place: &str) -> Result<(), StoreError> {
-    let store = match place.starts_with("postgres") {
-        true => Store::open_postgres(place).await?,
-        false => Store::open_sqlite(Path::new(place)).await?,
+    let store = if place.starts_with("postgres") {
+        Store::open_postgres(place).await?
+    } else {
+        Store::open_sqlite(Path::new(place)).await?
     };
     let ids = async |kind: Kind| {
         let found = store.candidates(kind, "", 200).await?;
