@@ -37,13 +37,13 @@ fn with_pages() -> Fake {
 
 /// A server that says less of itself than nothing.
 fn original() -> Fake {
-    Fake::start(|request| match request.target.as_str() {
-        "/api/server" => json(404, &value!({"message": "Not Found"})),
-        _ => {
-            let mut failed = data("2");
-            failed["tags"].as_array_mut().unwrap().push(value!("knit#transient:failed"));
-            page(&value!([data("1"), failed, data("3")]), None)
+    Fake::start(|request| {
+        if request.target == "/api/server" {
+            return json(404, &value!({"message": "Not Found"}));
         }
+        let mut failed = data("2");
+        failed["tags"].as_array_mut().unwrap().push(value!("knit#transient:failed"));
+        page(&value!([data("1"), failed, data("3")]), None)
     })
 }
 
