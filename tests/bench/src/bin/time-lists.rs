@@ -84,7 +84,7 @@ async fn over_http(times: usize, root: &str, token: Option<&str>) -> Result<(), 
     };
     let known = Known { data: ids(Kind::Data).await?, plans: ids(Kind::Plans).await?, runs: ids(Kind::Runs).await? };
     let mut laps = Laps::default();
-    for n in 0..times + 1 {
+    for n in 0..=times {
         for question in questions(&known, n) {
             let begun = Instant::now();
             get(&question.path).await?;
@@ -107,7 +107,7 @@ async fn in_store(times: usize, place: &str) -> Result<(), StoreError> {
     let known = Known { data: ids(Kind::Data).await?, plans: ids(Kind::Plans).await?, runs: ids(Kind::Runs).await? };
     let window = |reverse| Window { after: None, reverse, limit: PAGE };
     let mut laps = Laps::default();
-    for n in 0..times + 1 {
+    for n in 0..=times {
         for question in questions(&known, n) {
             let begun = Instant::now();
             match &question.ask {
@@ -213,10 +213,10 @@ fn questions(known: &Known, n: usize) -> Vec<Question> {
         questions.push(Question { name, path, ask: Ask::Candidates(kind, prefix.to_owned()) });
     };
     candidates("candidates: newest Data", Kind::Data, "");
-    candidates("candidates: Data by a beginning", Kind::Data, &id[..1 + n % 4]);
+    candidates("candidates: Data by a beginning", Kind::Data, &id[..=(n % 4)]);
     candidates("candidates: latest Runs", Kind::Runs, "");
-    candidates("candidates: Runs by a beginning", Kind::Runs, &known.runs[n % known.runs.len()][..1 + n % 4]);
-    candidates("candidates: Plans by a beginning", Kind::Plans, &known.plans[n % known.plans.len()][..1 + n % 4]);
+    candidates("candidates: Runs by a beginning", Kind::Runs, &known.runs[n % known.runs.len()][..=(n % 4)]);
+    candidates("candidates: Plans by a beginning", Kind::Plans, &known.plans[n % known.plans.len()][..=(n % 4)]);
     candidates("candidates: tags", Kind::Tags, "");
     candidates("candidates: tags by a beginning", Kind::Tags, ["pro", "name:upload-1", "source:9", "b"][n % 4]);
     candidates("candidates: names of Plans", Kind::PlanNames, &format!("plan-{}", n % 10));
