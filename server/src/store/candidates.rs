@@ -101,7 +101,7 @@ impl Store {
     }
 }
 
-/// The rows of a statement of [`bytewise!`] whose first column begins with `prefix`, each with that column.
+/// The rows of a statement of `bytewise!` whose first column begins with `prefix`, each with that column.
 async fn beginning(
     tx: &mut Tx,
     sql: [&'static str; 2],

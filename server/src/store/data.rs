@@ -71,11 +71,13 @@ macro_rules! with_time {
 /// Keys of Data that have no time, behind the id `$1`, whose Run changed from `$2` until `$3` and is in one of the
 /// statuses `$4`, with all tags of `$5`; at most `$6`.
 macro_rules! without_time {
-    ($from:literal, $ahead:literal, $order:literal) => {
+    ($from:literal, $at:literal, $ahead:literal, $order:literal) => {
         concat!(
             "select d.id, d.made_at from ",
             $from,
-            " and d.made_at is null and d.id ",
+            " and ",
+            $at,
+            " is null and d.id ",
             $ahead,
             " $1 and (select 1 from run r where r.id = d.run_id and r.updated_at >= $2 and r.updated_at < $3 \
                and ($4 = '[]' or r.status in (select j.value ->> 0 from json_each($4) j))) = 1 \
@@ -110,8 +112,8 @@ macro_rules! way {
                 with_time!($with, $time, "d.made_at desc, d.id desc"),
             ],
             without_time: [
-                without_time!($without, ">", "d.made_at, d.id"),
-                without_time!($without, "<", "d.made_at desc, d.id desc"),
+                without_time!($without, $time, ">", "d.made_at, d.id"),
+                without_time!($without, $time, "<", "d.made_at desc, d.id desc"),
             ],
         }
     };

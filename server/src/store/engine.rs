@@ -382,7 +382,7 @@ impl Database {
                 .test_before_acquire(false)
                 .before_acquire(|connection, _| Box::pin(is_fit(connection)))
         };
-        let write = pool(1).connect_with(options.clone().optimize_on_close(true, 400)).await?;
+        let write = pool(1).connect_with(options.clone()).await?;
         let read = pool(READERS).connect_with(options.pragma("query_only", "1")).await?;
         Ok(Self::Sqlite { write, read })
     }
@@ -425,6 +425,21 @@ impl Database {
     /// Runs one statement that only reads; the first row it gives.
     pub(super) async fn row(&self, sql: &'static str, args: &[Value<'_>]) -> Db<Option<Row>> {
         Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// Takes figures about the tables of SQLite, from a small part of them, which is quick; those of tables that are
+    /// still small are forgotten. It would go on reading such a table whole when it has long grown, while without
+    /// figures it takes every table for a large one. This is done on a connection of its own, because one that has
+    /// once seen figures keeps them in mind; making their table anew lets the others look at it again.
+    pub(super) async fn take_figures(&self) -> Db<()> {
+        const TAKE: &str = "pragma analysis_limit = 400; begin immediate; drop table if exists sqlite_stat1; \
+            analyze; delete from sqlite_stat1 where cast(stat as integer) < 1000; commit";
+        if let Self::Sqlite { write, .. } = self {
+            let mut connection = SqliteConnection::connect_with(&write.connect_options()).await?;
+            sqlx::raw_sql(TAKE).execute(&mut connection).await?;
+            connection.close().await?;
+        }
+        Ok(())
     }
 
     /// Closes all connections after what is under way.

@@ -27,10 +27,7 @@ pub(super) async fn migrate(db: &Database) -> Result<()> {
         }
         changed |= found < *version;
     }
-    if changed {
-        analyze(db).await.map_err(|error| error.during("analyzing the database"))?;
-    }
-    Ok(())
+    analyze(db, changed).await.map_err(|error| error.during("analyzing the database"))
 }
 
 /// Applies one file unless it was applied before; the version that was found.
@@ -65,9 +62,15 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
     .fold(text.to_owned(), |text, (word, sqlite, postgres)| text.replace(word, tx.choose(sqlite, postgres)))
 }
 
-/// Without figures about its tables a database chooses bad ways through them.
-async fn analyze(db: &Database) -> Db<()> {
+/// Without true figures about its tables a database chooses bad ways through them. PostgreSQL takes them by itself
+/// from time to time, and here when the tables are `new`; SQLite only when it is told to.
+pub(super) async fn analyze(db: &Database, new: bool) -> Db<()> {
+    if let Database::Sqlite { .. } = db {
+        return db.take_figures().await;
+    }
     let mut tx: Tx = db.begin().await?;
-    tx.script("analyze".to_owned()).await?;
+    if new {
+        tx.script("analyze".to_owned()).await?;
+    }
     tx.commit().await
 }

@@ -14,6 +14,8 @@ mod data;
 mod engine;
 mod explain;
 mod garbage;
+#[cfg(feature = "bench")]
+pub mod generate;
 mod graphs;
 mod impact;
 mod migrations;
