@@ -1,7 +1,7 @@
 //! `knit plan annotate`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 use knit_api::plan::{Annotation, AnnotationChange};
 
@@ -21,12 +21,13 @@ pub struct Annotate {
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 impl Annotate {
     /// Sends the change, and prints the Plan after it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         let mut change = AnnotationChange { add: self.add, remove: self.remove, remove_key: self.remove_key };
         change.add.sort();
         change.remove.sort();
@@ -35,7 +36,7 @@ impl Annotate {
             .by_id(&self.id, async |id| server.client.annotate_plan(id, &change).await)
             .await
             .map_err(|e| server.failed(format!("cannot annotate the Plan {}", self.id), &e))?;
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, look)?;
         Ok(ExitCode::Ok)
     }
 }

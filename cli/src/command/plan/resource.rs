@@ -1,7 +1,7 @@
 //! `knit plan resource`.
 
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output, note};
+use crate::terminal::{ExitCode, Failure, TableOutput, note};
 use knit_api::id::PlanId;
 use knit_api::plan::ResourceChange;
 use knit_api::quantity::{Quantity, QuantityError};
@@ -19,7 +19,7 @@ pub struct Resource {
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 fn amount(text: &str) -> Result<(String, Quantity), String> {
@@ -31,6 +31,7 @@ fn amount(text: &str) -> Result<(String, Quantity), String> {
 impl Resource {
     /// Sends the change, and prints the Plan after it.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         if self.set.is_empty() && self.unset.is_empty() {
             note("nothing to do: name what to change with --set or --unset");
             return Ok(ExitCode::Ok);
@@ -41,7 +42,7 @@ impl Resource {
             .by_id(&self.id, async |id| server.client.change_plan_resources(id, &change).await)
             .await
             .map_err(|e| server.failed(format!("cannot change the resources of the Plan {}", self.id), &e))?;
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, look)?;
         Ok(ExitCode::Ok)
     }
 }

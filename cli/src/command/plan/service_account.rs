@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::project::Project;
-use crate::terminal::{ExitCode, Failure, Output};
+use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
 /// Choose the service account of a Plan's Runs: those that start from now on.
@@ -20,7 +20,7 @@ pub struct ServiceAccount {
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]
-    output: Output,
+    output: TableOutput,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -33,6 +33,7 @@ fn name(text: &str) -> Result<String, String> {
 impl ServiceAccount {
     /// Sets or unsets it, and prints the Plan.
     pub async fn run(self, project: &Project) -> Result<ExitCode, Failure> {
+        let look = self.output.of(&super::columns())?;
         if self.set.is_none() && self.unset != Some(true) {
             return Err(Failure::usage("cannot tell what to do").advice("give one of --set NAME and --unset"));
         }
@@ -42,7 +43,7 @@ impl ServiceAccount {
             .by_id(&self.id, async |id| server.client.set_plan_service_account(id, name).await)
             .await
             .map_err(|e| server.failed(format!("cannot change the service account of the Plan {}", self.id), &e))?;
-        super::print(&plan, self.output.format)?;
+        super::print(&plan, look)?;
         Ok(ExitCode::Ok)
     }
 }
