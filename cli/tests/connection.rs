@@ -108,7 +108,10 @@ fn what_is_meant_for_this_machine_goes_past_a_proxy() {
 fn a_token_is_sent_to_its_server_and_never_behind_a_redirect() {
     let stranger = Fake::start(|_| json(200, &value!([])));
     let elsewhere = format!("http://{}/api/data", stranger.address);
-    let server = Fake::start(move |_| {
+    let server = Fake::start(move |request| {
+        if request.target == "/api/server" {
+            return json(404, &value!({"message": "Not Found"}));
+        }
         Answer::Bytes(
             format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {elsewhere}\r\nContent-Length: 0\r\n\r\n")
                 .into_bytes(),
@@ -294,6 +297,7 @@ fn a_log_is_recommended_only_where_there_is_one() {
 fn tables_show_why_a_run_does_not_go_on() {
     let server = Fake::start(|request| match request.target.as_str() {
         "/api/runs/r1" => json(200, &standing("r1", "needs cpu 64")),
+        "/api/server" => json(404, &value!({"message": "Not Found"})),
         _ => json(200, &value!([standing("r1", "needs cpu 64")])),
     });
     let home = Home::of(&server.api_root(), None);
