@@ -384,7 +384,8 @@ impl Server {
         if self.client.can(capability).await.map_err(failed)? {
             return Ok(());
         }
-        Err(Failure::new(format!("cannot {what}")).why(format!("the server at {} cannot do this", self.client.root())))
+        Err(Failure::new(format!("cannot {what}"))
+            .why(format!("the server at {} does not offer it (one of Knitfab v1.6.1 never does)", self.client.root())))
     }
 
     /// The image registry beside the API: from the profile, or as the server says.

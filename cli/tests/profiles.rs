@@ -7,9 +7,19 @@ mod fake;
 use fake::{Fake, Home, json};
 use serde_json::json as value;
 
+/// An original server with nothing in it.
+fn empty() -> Fake {
+    Fake::start(|request| {
+        if request.target == "/api/server" {
+            return json(404, &value!({"message": "Not Found"}));
+        }
+        json(200, &value!([]))
+    })
+}
+
 #[test]
 fn init_in_a_folder_below_leaves_the_profile_above_alone() {
-    let (above, below) = (Fake::start(|_| json(200, &value!([]))), Fake::start(|_| json(200, &value!([]))));
+    let (above, below) = (empty(), empty());
     let home = Home::of(&above.api_root(), None);
     home.write("deep/handout", &format!("apiRoot: {}\ncert: {{}}\n", below.api_root()));
     let deep = home.project().join("deep");
@@ -22,7 +32,7 @@ fn init_in_a_folder_below_leaves_the_profile_above_alone() {
 
 #[test]
 fn the_current_profile_is_the_last_resort() {
-    let server = Fake::start(|_| json(200, &value!([])));
+    let server = empty();
     let home = Home::of(&server.api_root(), None);
     std::fs::remove_file(home.project().join(".knitprofile")).unwrap();
     let ended = home.knit(&["data", "find"]);
@@ -72,7 +82,7 @@ fn two(home: &Home, first: &str, second: &str) {
 
 #[test]
 fn a_flag_is_stronger_than_the_environment_and_that_than_files() {
-    let (first, second) = (Fake::start(|_| json(200, &value!([]))), Fake::start(|_| json(200, &value!([]))));
+    let (first, second) = (empty(), empty());
     let home = Home::of("http://unused/api", None);
     two(&home, &first.api_root(), &second.api_root());
     let asked = |variable: &str, arguments: &[&str]| {

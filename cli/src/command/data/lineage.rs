@@ -9,6 +9,7 @@ use crate::lineage::walk::Walk;
 use crate::project::{Project, Server};
 use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note};
+use knit_api::candidate::Kind;
 use knit_api::client::ClientError;
 use knit_api::graph::{LineageLine, View};
 use knit_api::id::DataId;
@@ -95,8 +96,10 @@ impl Lineage {
     /// On an original server, everything is asked for by itself.
     async fn walk<F: Form>(&self, server: &Server, form: &mut F) -> Result<Missing, Failure> {
         let failed = |error: &ClientError| server.failed(self.what(), error);
-        let start = server.client.data(&self.id).await.map_err(|e| failed(&e))?.ok_or_else(|| {
-            Failure::new(self.what()).why("there is no such Data").advice(ADVICE).exit(ExitCode::NotFound)
+        let ask = async |id: &DataId| server.client.data(id).await?.ok_or(ClientError::Missing(Kind::Data));
+        let start = server.by_id(&self.id, ask).await.map_err(|error| match error {
+            ClientError::Missing(_) => failed(&error).advice(ADVICE),
+            _ => failed(&error),
         })?;
         let reach = self.flags.reach();
         let mut walk = Walk::new(&server.client, start);
