@@ -359,6 +359,7 @@ async fn looks_at_watched_runs_go_by_indexes_on_both() {
     ];
     on_both(async |store| {
         fill(&store).await;
+        super::migrations::analyze(&store.db, true).await.unwrap();
         for (first, sql, args) in &statements {
             let plan = explain_after(&store, first, sql, args).await;
             let whole = read_whole(&plan);
@@ -394,6 +395,7 @@ async fn explanations_and_foresights_go_by_indexes_on_both() {
     ];
     on_both(async |store| {
         fill(&store).await;
+        super::migrations::analyze(&store.db, true).await.unwrap();
         for (sql, args) in &statements {
             let plan = explain(&store, sql, args).await;
             let whole = read_whole(&plan);
