@@ -153,9 +153,10 @@ impl Terminal {
 
     /// An empty line on an empty screen.
     fn fresh(&self) {
-        // One ends a menu of zsh, and only the next one the line.
+        // One ends a menu, and only the next one the line; a shell that was busy may have taken both for one.
         self.press("C-c");
         self.press("C-c");
+        self.press("C-u");
         self.typed(" clear; echo cle'ar'ed");
         self.press("Enter");
         self.until("cleared");
