@@ -1,7 +1,8 @@
 //! Completion as a person meets it: bash, zsh and fish in a real terminal (tmux), the script of the repository, and
 //! a server that knows a Data and its tags, and is then gone.
 
-use knit_tests::{World, able};
+use knit_tests::able::{BUSYBOX, ROOT};
+use knit_tests::{Step, World, able};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -263,6 +264,33 @@ fn zsh_completes_ids_and_tags_and_does_not_wait_for_a_server_that_is_gone() {
 #[test]
 fn fish_completes_ids_and_tags_and_does_not_wait_for_a_server_that_is_gone() {
     completes_in("fish");
+}
+
+#[test]
+fn a_real_server_completes_ids_tags_and_names_of_plans() {
+    if !able(&[ROOT, BUSYBOX]) {
+        return;
+    }
+    let world = World::start();
+    let data = world.push(&world.folder("set", &[("a", b"x")]), &["stage:first", "type:set"]);
+    let step = Step::new(&world.busybox(), "true").input("/in", &["type:none"]);
+    let plan = world.apply(&step.set("annotations", json!(["name=train"])));
+    let completed = |line: &str| {
+        let word = line.rsplit(' ').next().expect("a word").to_owned();
+        let mut command = world.command(world.program("knit"));
+        command.env("_KNIT_COMPLETE", "bash").env("_KNIT_LINE", line).env("_KNIT_WORD", word);
+        let output = command.output().expect("knit");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for (line, word) in [
+        (format!("knit data pull {}", &data[..6]), data.as_str()),
+        ("knit data find -t stage:f".to_owned(), "first"),
+        ("knit plan show tr".to_owned(), "train"),
+        (format!("knit plan show {}", &plan[..6]), plan.as_str()),
+    ] {
+        let shown = completed(&line);
+        assert!(shown.contains(word), "{line}: {word} was expected, not: {shown}");
+    }
 }
 
 #[test]
