@@ -207,7 +207,32 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {
 }
 
 /// What each level of JSON is indented by.
-pub(super) const INDENT: &str = "    ";
+const INDENT: &str = "    ";
+
+/// One item of a list in JSON or YAML; `before` it so many have been printed. Printed one after the other and
+/// closed with [`list_end`], items are the text of the whole list.
+pub(super) fn list_item<T: Serialize + ?Sized>(form: Format, before: usize, item: &T) -> Result<String, Failure> {
+    if form == Format::Yaml {
+        return yaml(&[item]);
+    }
+    let mut text = String::from(if before == 0 { "[" } else { "," });
+    // Within texts, newlines are written as \n.
+    for line in json(item)?.lines() {
+        text.push('\n');
+        text.push_str(INDENT);
+        text.push_str(line);
+    }
+    Ok(text)
+}
+
+/// What closes a list of so many items in JSON or YAML; an empty one is a list too.
+pub(super) fn list_end(form: Format, printed: usize) -> &'static str {
+    match (form, printed) {
+        (Format::Json | Format::Yaml, 0) => "[]\n",
+        (Format::Json, _) => "\n]\n",
+        _ => "",
+    }
+}
 
 /// One value as YAML with the members of its JSON form.
 pub fn yaml<T: Serialize + ?Sized>(value: &T) -> Result<String, Failure> {

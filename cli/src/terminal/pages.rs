@@ -1,6 +1,6 @@
 //! Long lists, printed as their pages come: what is printed is forgotten, however long the list is.
 
-use super::output::{INDENT, json, yaml};
+use super::output::{list_end, list_item};
 use super::table::{Layout, View};
 use super::{Cell, Failure, Format, Look, Table, print};
 use futures_util::{Stream, StreamExt as _};
@@ -86,15 +86,7 @@ impl<T: Serialize, Out: FnMut(&str) -> Result<(), Failure>> Printer<'_, T, Out> 
 
     fn item(&mut self, form: Format, item: &T) -> Result<(), Failure> {
         match form {
-            Format::Json => {
-                self.text.push_str(if self.printed == 0 { "[\n" } else { ",\n" });
-                // Within texts, newlines are written as \n.
-                for (nth, line) in json(item)?.lines().enumerate() {
-                    self.text.push_str(if nth == 0 { INDENT } else { "\n    " });
-                    self.text.push_str(line);
-                }
-            }
-            Format::Yaml => self.text.push_str(&yaml(&[item])?),
+            Format::Json | Format::Yaml => self.text.push_str(&list_item(form, self.printed, item)?),
             Format::Name | Format::Table | Format::Wide => {
                 self.text.push_str(&(self.list.name)(item));
                 self.text.push('\n');
@@ -125,11 +117,9 @@ impl<T: Serialize, Out: FnMut(&str) -> Result<(), Failure>> Printer<'_, T, Out> 
 
     /// Closes what a list of JSON has opened; an empty list is a list too.
     fn end(mut self) -> Result<(), Failure> {
-        let empty = self.printed == 0;
         match self.look.format() {
-            Format::Json => self.text.push_str(if empty { "[]\n" } else { "\n]\n" }),
-            Format::Yaml if empty => self.text.push_str(&yaml::<[T]>(&[])?),
-            Format::Table | Format::Wide if empty => {
+            form @ (Format::Json | Format::Yaml) => self.text.push_str(list_end(form, self.printed)),
+            Format::Table | Format::Wide if self.printed == 0 => {
                 self.list.table.clear();
                 self.text.push_str(&self.list.table.nothing(&self.look.view()));
             }
@@ -149,6 +139,7 @@ impl<T: Serialize, Out: FnMut(&str) -> Result<(), Failure>> Printer<'_, T, Out> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::{json, yaml};
     use super::*;
     use futures_util::{FutureExt as _, stream};
 

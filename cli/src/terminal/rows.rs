@@ -1,6 +1,6 @@
 //! Long results on stdout, item by item: what is printed is never held whole.
 
-use super::output::{json, yaml};
+use super::output::{list_end, list_item};
 use super::{Failure, Format};
 use serde::Serialize;
 use std::io::{BufWriter, Stdout, Write as _};
@@ -8,12 +8,12 @@ use std::io::{BufWriter, Stdout, Write as _};
 /// Bytes that are printed at once.
 const PIECE: usize = 64 * 1024;
 
-/// A list under way. JSON is one array; YAML is one sequence.
+/// A list under way, of what comes without waiting; [`super::Pages`] prints what comes page by page.
 pub struct Rows {
     format: Format,
     header: &'static str,
     out: BufWriter<Stdout>,
-    printed: u64,
+    printed: usize,
 }
 
 impl Rows {
@@ -35,12 +35,7 @@ impl Rows {
             self.open()?;
         }
         let text = match self.format {
-            Format::Json => {
-                // Texts in JSON hold no line feed of their own.
-                let indented = json(&value())?.trim_end().replace('\n', "\n    ");
-                format!("{}\n    {indented}", if self.printed > 0 { "," } else { "" })
-            }
-            Format::Yaml => yaml(&[value()])?,
+            form @ (Format::Json | Format::Yaml) => list_item(form, self.printed, &value())?,
             Format::Table | Format::Wide => line() + "\n",
             Format::Name => name() + "\n",
         };
@@ -49,23 +44,17 @@ impl Rows {
     }
 
     /// Ends the list; tells how many items it had.
-    pub fn end(mut self) -> Result<u64, Failure> {
+    pub fn end(mut self) -> Result<usize, Failure> {
         if self.printed == 0 {
             self.open()?;
         }
-        match (self.format, self.printed) {
-            (Format::Json, 0) => self.write("]\n")?,
-            (Format::Json, _) => self.write("\n]\n")?,
-            (Format::Yaml, 0) => self.write("[]\n")?,
-            _ => {}
-        }
+        self.write(list_end(self.format, self.printed))?;
         self.out.flush().map_err(|e| Failure::stdout(&e))?;
         Ok(self.printed)
     }
 
     fn open(&mut self) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.write("["),
             Format::Table | Format::Wide if !self.header.is_empty() => self.write(&format!("{}\n", self.header)),
             _ => Ok(()),
         }
