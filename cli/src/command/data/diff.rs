@@ -67,7 +67,7 @@ fn next(entries: &mut dyn Entries) -> Result<Option<Kept>, Trouble> {
 }
 
 /// Prints the differences; tells how many there are.
-fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) -> Result<u64, Trouble> {
+fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) -> Result<usize, Trouble> {
     let mut rows = Rows::begin(format, "");
     let (mut old, mut new) = (next(before)?, next(after)?);
     loop {
