@@ -71,7 +71,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Copies a result to stdout and flushes it.
 ///
 /// # Errors
-/// A [`Failure`], as [`print`] has it.
+/// A [`Failure`], as [`print()`] has it.
 pub fn print_from(text: &mut dyn std::io::Read) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     std::io::copy(text, &mut stdout).and_then(|_| stdout.flush()).map_err(|e| Failure::stdout(&e))
