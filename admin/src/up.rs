@@ -18,6 +18,13 @@ const PROFILE: &str = "local";
 ///
 /// The server listens on this machine alone. What is not given stays as it was at the last `up`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # For everyday use
+  sudo knitctl up
+
+  # Beside it, to try something
+  sudo knitctl up --dir /tmp/trial --port 0 --registry-port 0 --no-register")]
 pub(crate) struct Up {
     #[command(flatten)]
     place: Place,

@@ -31,10 +31,22 @@ macro_rules! pages {
 
 pages! {
     the_beginning_is_as_the_page_says => "begin.md",
+    the_server_of_this_machine_is_as_the_page_says => "knitctl.md",
+    what_the_server_offers_is_as_the_page_says => "cluster.md",
+    completion_is_as_the_page_says => "completion.md",
+    looking_into_data_is_as_the_page_says => "contents.md",
     data_is_as_the_page_says => "data.md",
+    explanations_are_as_the_page_says => "explain.md",
+    extensions_are_as_the_page_says => "extension.md",
+    graphs_are_as_the_page_says => "graph.md",
     images_are_as_the_page_says => "image.md",
+    forms_of_results_are_as_the_page_says => "output.md",
     plans_are_as_the_page_says => "plan.md",
+    changes_of_plans_are_as_the_page_says => "plan-change.md",
+    profiles_are_as_the_page_says => "profile.md",
     runs_are_as_the_page_says => "run.md",
+    templates_are_as_the_page_says => "template.md",
+    waiting_and_watching_are_as_the_page_says => "watch.md",
 }
 
 fn check(file: &str) {

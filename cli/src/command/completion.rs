@@ -3,10 +3,11 @@
 use crate::completion::{Shell, script};
 use crate::terminal::{ExitCode, Failure, print};
 
-/// Print the script that completes words on the command line of a shell.
+/// Print the script that completes words in a shell.
 ///
 /// With it, TAB completes commands, flags, ids of Data, Plans and Runs, tags that are in use, and profiles. The
-/// script asks this program, which asks the server, for less than a second.
+/// script asks this program, which asks the server, for less than a second. `knitctl completion` makes the same for
+/// knitctl.
 ///
 ///   bash:        source <(knit completion bash)      (in ~/.bashrc)
 ///

@@ -5,8 +5,15 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
-/// Choose the service account of a Plan's Runs: those that start from now on.
+/// Choose the service account of a Plan's Runs.
+///
+/// Runs that start from now on have it. It means something on clusters only: on one machine it is kept, and does
+/// nothing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  knit plan serviceaccount --set trainer 0b1c2d3e
+  knit plan serviceaccount --unset 0b1c2d3e")]
 #[command(group = clap::ArgGroup::new("what").args(["set", "unset"]).required(true))]
 pub struct ServiceAccount {
     /// Run as this service account
