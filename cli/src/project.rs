@@ -281,7 +281,13 @@ impl Server {
         if let ClientError::Refused { refusal, .. } = error
             && !refusal.advice.is_empty()
         {
-            return Some(refusal.advice.clone());
+            return Some(in_a_line(&refusal.advice));
+        }
+        if let ClientError::Ambiguous { given, candidates, .. } = error
+            && candidates.iter().any(|one| !one.value.starts_with(given.as_str()))
+        {
+            // By their name, which has no more of it to write.
+            return Some("write one of these ids".to_owned());
         }
         let profile = &self.found;
         match error.class() {
@@ -441,6 +447,20 @@ fn first_line(path: &Path) -> Result<String, Failure> {
     let text = crate::yaml::read_text(path, false)
         .map_err(|why| Failure::new(format!("cannot read {}", path.display())).why(why))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// A server's advice, which is a sentence, as it stands behind `try:`.
+fn in_a_line(advice: &str) -> String {
+    let advice = advice.trim();
+    let mut letters = advice.chars();
+    let text = match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => advice.to_owned(),
+    };
+    match text.strip_suffix('.') {
+        Some(one) if !one.contains(". ") && !one.ends_with('.') => one.to_owned(),
+        _ => text,
+    }
 }
 
 #[cfg(test)]

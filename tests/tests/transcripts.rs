@@ -3,13 +3,17 @@
 use clap::{Command, CommandFactory as _};
 use knit_cli::args::Knit;
 use knit_tests::able::{BUSYBOX, ROOT};
-use knit_tests::{Transcript, World, able};
+use knit_tests::{Ran, Transcript, World, able};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts")
 }
+
+/// The page that is not run but written: what `--help` says.
+const HELP: &str = "help.md";
 
 /// One test per page, so that they run side by side and fail by name.
 macro_rules! pages {
@@ -21,7 +25,7 @@ macro_rules! pages {
 
         #[test]
         fn every_page_is_run() {
-            let known = BTreeSet::from([$($file.to_owned()),*]);
+            let known = BTreeSet::from([HELP.to_owned(), $($file.to_owned()),*]);
             let there = std::fs::read_dir(folder()).expect("the pages are there");
             let there = there.map(|entry| entry.expect("a readable folder").file_name().to_string_lossy().into_owned());
             assert_eq!(there.filter(|name| name.ends_with(".md")).collect::<BTreeSet<_>>(), known);
@@ -56,6 +60,45 @@ fn check(file: &str) {
     let world = World::start();
     world.busybox();
     Transcript::read(&folder().join(file)).check(&world);
+}
+
+/// `--help` of a program or command in a terminal of 80 columns, and of all commands below it.
+fn help(world: &World, words: &[String], page: &mut String) {
+    let mut command = world.command(world.program(&words[0]));
+    command.args(&words[1..]).arg("--help").env("COLUMNS", "80");
+    let text = Ran::run(command).ok().text();
+    // Its empty lines are indented.
+    let text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "wider than 80 columns: {}: {line}", words.join(" "));
+    }
+    let _ = write!(page, "\n## {}\n\n```text\n{text}```\n", words.join(" "));
+    let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // Long descriptions go on further to the right.
+    let names = commands.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    for name in names.filter_map(|line| line.split_whitespace().next()) {
+        help(world, &[words, &[name.to_owned()]].concat(), page);
+    }
+}
+
+#[test]
+fn the_help_of_every_command_is_as_the_page_says() {
+    let world = World::new();
+    let mut page =
+        "# Help\n\nWhat `--help` says of each command; `-h` says it in short. This page is written by a test, see \
+                    \"How to change it\" in the README.\n"
+            .to_owned();
+    for program in ["knit", "knitctl"] {
+        help(&world, &[program.to_owned()], &mut page);
+    }
+    let file = folder().join(HELP);
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    if page != kept && std::env::var_os("KNIT_TESTS_UPDATE").is_some() {
+        std::fs::write(&file, &page).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        return;
+    }
+    let differs = page.lines().zip(kept.lines()).find(|(now, then)| now != then);
+    assert!(page == kept, "{} is stale (KNIT_TESTS_UPDATE=1 writes it): {differs:?}", file.display());
 }
 
 /// A command without further commands: its words, and its flags with all their spellings.
