@@ -14,6 +14,8 @@ use knit_api::id::PlanId;
 Examples:
   knit plan serviceaccount --set trainer 0b1c2d3e
   knit plan serviceaccount --unset 0b1c2d3e")]
+#[command(override_usage = "knit plan serviceaccount [OPTIONS] --set <NAME> <PLAN_ID>\n       \
+                      knit plan serviceaccount [OPTIONS] --unset <PLAN_ID>")]
 #[command(group = clap::ArgGroup::new("what").args(["set", "unset"]).required(true))]
 pub struct ServiceAccount {
     /// Run as this service account
