@@ -6,7 +6,7 @@ use knit_installer::caller::Caller;
 use knit_installer::embedded;
 use std::time::Duration;
 
-/// Stop the server of an installation.
+/// Stop the server.
 ///
 /// No new work is begun, containers get their grace and then end, and their Runs are put back: they
 /// start anew at the next `knitctl up`.

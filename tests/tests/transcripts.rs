@@ -62,8 +62,9 @@ fn check(file: &str) {
     Transcript::read(&folder().join(file)).check(&world);
 }
 
-/// `--help` of a program or command in a terminal of 80 columns, and of all commands below it.
-fn help(world: &World, words: &[String], page: &mut String) {
+/// `--help` of a program or command in a terminal of 80 columns, and of all commands below it; and the words of those
+/// that have none below them.
+fn help(world: &World, words: &[String], page: &mut String, leaves: &mut Vec<String>) {
     let mut command = world.command(world.program(&words[0]));
     command.args(&words[1..]).arg("--help").env("COLUMNS", "80");
     let text = Ran::run(command).ok().text();
@@ -76,8 +77,12 @@ fn help(world: &World, words: &[String], page: &mut String) {
     let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // Long descriptions go on further to the right.
     let names = commands.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
-    for name in names.filter_map(|line| line.split_whitespace().next()) {
-        help(world, &[words, &[name.to_owned()]].concat(), page);
+    let mut names = names.filter_map(|line| line.split_whitespace().next()).peekable();
+    if names.peek().is_none() {
+        leaves.push(words.join(" "));
+    }
+    for name in names {
+        help(world, &[words, &[name.to_owned()]].concat(), page, leaves);
     }
 }
 
@@ -89,7 +94,7 @@ fn the_help_of_every_command_is_as_the_page_says() {
                     \"How to change it\" in the README.\n"
             .to_owned();
     for program in ["knit", "knitctl"] {
-        help(&world, &[program.to_owned()], &mut page);
+        help(&world, &[program.to_owned()], &mut page, &mut Vec::new());
     }
     let file = folder().join(HELP);
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
@@ -99,6 +104,43 @@ fn the_help_of_every_command_is_as_the_page_says() {
     }
     let differs = page.lines().zip(kept.lines()).find(|(now, then)| now != then);
     assert!(page == kept, "{} is stale (KNIT_TESTS_UPDATE=1 writes it): {differs:?}", file.display());
+}
+
+/// The commands in the tables of the README that have a program as their title: `| `noun verb`, `verb`, ... | ... |`.
+fn listed_commands(readme: &str) -> Vec<String> {
+    let mut program = None;
+    let mut listed = Vec::new();
+    for line in readme.lines() {
+        let cell = line.strip_prefix('|').and_then(|line| line.split('|').next()).unwrap_or_default().trim();
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        match (names.as_slice(), program) {
+            _ if !line.starts_with('|') => program = None,
+            ([name], None) if *name == "knit" || *name == "knitctl" => program = Some(*name),
+            (names, Some(program)) => {
+                let noun = names.first().and_then(|first| first.split_once(' ')).map(|(noun, _)| noun);
+                listed.extend(names.iter().map(|name| match noun {
+                    Some(noun) if !name.contains(' ') => format!("{program} {noun} {name}"),
+                    _ => format!("{program} {name}"),
+                }));
+            }
+            _ => {}
+        }
+    }
+    listed.sort();
+    listed
+}
+
+#[test]
+fn the_readme_lists_every_command_once() {
+    let world = World::new();
+    let mut all = Vec::new();
+    for program in ["knit", "knitctl"] {
+        help(&world, &[program.to_owned()], &mut String::new(), &mut all);
+    }
+    all.sort();
+    let readme = folder().join("../../README.md");
+    let readme = std::fs::read_to_string(&readme).unwrap_or_else(|e| panic!("{}: {e}", readme.display()));
+    assert_eq!(listed_commands(&readme), all);
 }
 
 /// A command without further commands: its words, and its flags with all their spellings.

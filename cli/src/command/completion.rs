@@ -9,13 +9,16 @@ use crate::terminal::{ExitCode, Failure, print};
 /// script asks this program, which asks the server, for less than a second. `knitctl completion` makes the same for
 /// knitctl.
 ///
-///   bash:        source <(knit completion bash)      (in ~/.bashrc)
+/// It belongs into the shell's own file:
 ///
-///   zsh:         source <(knit completion zsh)       (in ~/.zshrc, behind compinit)
+///   bash, ~/.bashrc: source <(knit completion bash)
 ///
-///   fish:        knit completion fish | source       (in ~/.config/fish/config.fish)
+///   zsh, ~/.zshrc behind compinit: source <(knit completion zsh)
 ///
-///   PowerShell:  knit completion powershell | Out-String | Invoke-Expression     (in $PROFILE)
+///   fish, ~/.config/fish/config.fish: knit completion fish | source
+///
+///   PowerShell, $PROFILE:
+///   knit completion powershell | Out-String | Invoke-Expression
 #[derive(Debug, clap::Args)]
 pub struct Completion {
     /// The shell

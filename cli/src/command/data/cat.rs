@@ -27,7 +27,7 @@ pub struct Cat {
     /// Print only so many bytes from the beginning
     #[arg(long, value_name = "BYTES", conflicts_with = "range", value_parser = clap::value_parser!(u64).range(1..))]
     head: Option<u64>,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// The file in it

@@ -22,10 +22,10 @@ pub struct Diff {
     /// End with 1 when they differ
     #[arg(long)]
     exit_code: bool,
-    /// A Data
+    /// Id of a Data, or its beginning
     #[arg(value_name = "A")]
     before: DataId,
-    /// Another one
+    /// Id of the Data to compare it with
     #[arg(value_name = "B")]
     after: DataId,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub struct Du {
     /// Show only the sum of all; the same as --depth 0
     #[arg(short, long, conflicts_with = "depth")]
     summarize: bool,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder or file in it

@@ -16,7 +16,7 @@ Examples:
   # Why is this dataset not used?
   knit data explain 0b1c2d3e")]
 pub struct Explain {
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     #[command(flatten)]

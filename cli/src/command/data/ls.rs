@@ -25,7 +25,7 @@ pub struct Ls {
     /// Go into the folders
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder or file in it

@@ -50,8 +50,8 @@ impl Archive {
 
 /// Fetch a Data.
 ///
-/// As the archive DEST/DATA_ID.tar.gz, or with --extract as the folder DEST/DATA_ID. What arrives is compared with what
-/// was registered; nothing stays behind when it differs.
+/// As the archive DEST/DATA_ID.tar.gz, or with --extract as the folder DEST/DATA_ID. What arrives is verified;
+/// nothing stays behind of what arrives damaged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -36,7 +36,7 @@ pub struct Rm {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     impact: bool,
-    /// The Data; several may be of one Run
+    /// Ids of Data, or their beginnings; several may be of one Run
     #[arg(value_name = "DATA_ID", required = true)]
     ids: Vec<DataId>,
     #[command(flatten)]

@@ -26,7 +26,7 @@ Examples:
   # Is this copy of it?
   knit data verify 0b1c2d3e ./result/0b1c2d3e")]
 pub struct Verify {
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder on this machine, for instance one that was pulled

@@ -9,9 +9,9 @@ use crate::terminal::{ExitCode, Failure, Output};
 use knit_api::image::ImageRef;
 use std::path::PathBuf;
 
-/// Make a one-layer image of a folder, without Docker, and put it into the registry.
+/// Make an image of a folder, and put it into the registry.
 ///
-/// The name to write into a Plan is printed. Equal files always make the same image.
+/// The image has one layer; no Docker is needed. The name to write into a Plan is printed. Equal files always make the same image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -26,7 +26,7 @@ pub struct Annotate {
     /// Remove all pairs with this key
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     remove_key: Vec<String>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

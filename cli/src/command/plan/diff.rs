@@ -23,10 +23,10 @@ Examples:
   # The same in a script
   knit plan diff --exit-code 0b1c2d3e train.yaml")]
 pub struct Diff {
-    /// A Plan or a Plan file
+    /// A Plan, by id or name, or a Plan file
     #[arg(value_name = "PLAN_ID|FILE", allow_hyphen_values = true)]
     before: String,
-    /// Another one
+    /// The one to compare it with
     #[arg(value_name = "PLAN_ID|FILE", allow_hyphen_values = true)]
     after: String,
     /// End with 1 when they differ in anything

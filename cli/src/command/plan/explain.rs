@@ -16,7 +16,7 @@ Examples:
   # Why is nothing run?
   knit plan explain 0b1c2d3e")]
 pub struct Explain {
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

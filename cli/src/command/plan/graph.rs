@@ -24,7 +24,7 @@ Examples:
 pub struct PlanGraph {
     #[command(flatten)]
     flags: Flags,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
 }

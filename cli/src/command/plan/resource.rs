@@ -23,7 +23,7 @@ pub struct Resource {
     /// Ask for nothing of this type any more
     #[arg(short, long, value_name = "TYPE", allow_hyphen_values = true)]
     unset: Vec<String>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

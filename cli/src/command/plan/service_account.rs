@@ -25,7 +25,7 @@ pub struct ServiceAccount {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           value_parser = args::switch, action = clap::ArgAction::Set)]
     unset: Option<bool>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

@@ -22,7 +22,7 @@ const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  # Wait for a Run, and fetch what it made
+  # Wait for a Run
   knit run wait 0b1c2d3e
 
   # In a script: all Runs of a Plan, but no longer than an hour

@@ -17,7 +17,7 @@ Examples:
   # What is wrong with it?
   knit run why 0b1c2d3e")]
 pub struct RunWhy {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]
