@@ -488,6 +488,21 @@ mod tests {
     }
 
     #[test]
+    fn advice_of_a_server_stands_behind_try_as_our_own_does() {
+        for (sentence, seen) in [
+            ("Remove those Runs first.", "remove those Runs first"),
+            ("JSON is asked for.", "JSON is asked for"),
+            ("Wait a moment. Then try again.", "wait a moment. Then try again."),
+            ("Éteignez-le...", "éteignez-le..."),
+            ("it goes on by itself", "it goes on by itself"),
+            ("X", "X"),
+            ("", ""),
+        ] {
+            assert_eq!(in_a_line(sentence), seen, "{sentence}");
+        }
+    }
+
+    #[test]
     fn an_id_looks_whole_when_it_has_the_form_of_those_that_servers_make() {
         for (text, whole) in [
             ("0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab", true),

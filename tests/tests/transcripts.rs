@@ -69,11 +69,11 @@ fn help(world: &World, words: &[String], page: &mut String, leaves: &mut Vec<Str
     command.args(&words[1..]).arg("--help").env("COLUMNS", "80");
     let text = Ran::run(command).ok().text();
     // Its empty lines are indented.
-    let text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "wider than 80 columns: {}: {line}", words.join(" "));
     }
-    let _ = write!(page, "\n## {}\n\n```text\n{text}```\n", words.join(" "));
+    let _ = write!(page, "\n## {}\n\n```text\n{text}\n```\n", words.join(" "));
     let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // Long descriptions go on further to the right.
     let names = commands.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
