@@ -6,11 +6,13 @@ use knit_installer::caller::Caller;
 use knit_installer::embedded;
 use std::time::Duration;
 
-/// Stop the server of an installation.
+/// Stop the server.
 ///
 /// No new work is begun, containers get their grace and then end, and their Runs are put back: they
 /// start anew at the next `knitctl up`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Nothing is deleted: the next `knitctl up` goes on from here.")]
 pub(crate) struct Down {
     #[command(flatten)]
     place: Place,

@@ -26,11 +26,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the server of an installation, making the installation if there is none
     Up(up::Up),
-    /// Stop the server of an installation
     Down(down::Down),
-    /// Show how an installation does
     Status(status::Status),
     Completion(Completion),
     /// Print the version

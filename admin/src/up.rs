@@ -14,10 +14,17 @@ use std::time::Duration;
 /// Name under which the user's profile store knows the embedded installation.
 const PROFILE: &str = "local";
 
-/// Start the server of an installation, making the installation if there is none.
+/// Start the server, making the installation if there is none.
 ///
 /// The server listens on this machine alone. What is not given stays as it was at the last `up`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # For everyday use
+  sudo knitctl up
+
+  # Beside it, to try something
+  sudo knitctl up --dir /tmp/trial --port 0 --registry-port 0 --no-register")]
 pub(crate) struct Up {
     #[command(flatten)]
     place: Place,

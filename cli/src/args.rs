@@ -44,13 +44,13 @@ pub struct Knit {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Profile of the server to talk to [default: KNIT_PROFILE, else that of this folder]
+    /// The server's profile [default: KNIT_PROFILE, else this folder's]
     #[arg(long, global = true, value_name = "PROFILE", allow_hyphen_values = true)]
     pub profile: Option<String>,
-    /// File with all profiles [default: KNIT_PROFILE_STORE, else ~/.knit/profile]
+    /// All profiles [default: KNIT_PROFILE_STORE, else ~/.knit/profile]
     #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true)]
     pub profile_store: Option<PathBuf>,
-    /// File with tags and resources [default: KNIT_ENV, else the nearest knitenv]
+    /// Tags and resources [default: KNIT_ENV, else the nearest knitenv]
     #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true)]
     pub env: Option<PathBuf>,
 }

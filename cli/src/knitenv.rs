@@ -35,7 +35,7 @@ impl KnitEnv {
         let text = yaml::read_text(path, false).map_err(wrong)?;
         let (environment, slips) = Self::parse(&text).map_err(|e| wrong(e.to_string()))?;
         for slip in slips {
-            note(&format!("{}: {slip}", path.display()));
+            note(&format!("ignored in {}: {slip}", path.display()));
         }
         Ok(environment)
     }

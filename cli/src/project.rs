@@ -281,7 +281,13 @@ impl Server {
         if let ClientError::Refused { refusal, .. } = error
             && !refusal.advice.is_empty()
         {
-            return Some(refusal.advice.clone());
+            return Some(in_a_line(&refusal.advice));
+        }
+        if let ClientError::Ambiguous { given, candidates, .. } = error
+            && candidates.iter().any(|one| !one.value.starts_with(given.as_str()))
+        {
+            // By their name, which has no more of it to write.
+            return Some("write one of these ids".to_owned());
         }
         let profile = &self.found;
         match error.class() {
@@ -444,6 +450,20 @@ fn first_line(path: &Path) -> Result<String, Failure> {
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
+/// A server's advice, which is a sentence, as it stands behind `try:`.
+fn in_a_line(advice: &str) -> String {
+    let advice = advice.trim();
+    let mut letters = advice.chars();
+    let text = match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => advice.to_owned(),
+    };
+    match text.strip_suffix('.') {
+        Some(one) if !one.contains(". ") && !one.ends_with('.') => one.to_owned(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,6 +485,21 @@ mod tests {
             (ClientError::Unreachable { url: String::new(), cause: String::new() }, ExitCode::Failure),
         ] {
             assert_eq!(exit_code(&error), code, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn advice_of_a_server_stands_behind_try_as_our_own_does() {
+        for (sentence, seen) in [
+            ("Remove those Runs first.", "remove those Runs first"),
+            ("JSON is asked for.", "JSON is asked for"),
+            ("Wait a moment. Then try again.", "wait a moment. Then try again."),
+            ("Éteignez-le...", "éteignez-le..."),
+            ("it goes on by itself", "it goes on by itself"),
+            ("X", "X"),
+            ("", ""),
+        ] {
+            assert_eq!(in_a_line(sentence), seen, "{sentence}");
         }
     }
 

@@ -228,6 +228,9 @@ static OTHERS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)", "<time>"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d(\.\d+)?)?", "<time>"),
         (r"\b(sha256:)?[0-9a-f]{64}\b", "<digest>"),
+        // Ports that the system has picked; not those that Knit has by default.
+        (r"\b(127\.0\.0\.1|localhost):(3[2-9]|[4-6]\d)\d{3}\b", "<address>"),
+        (r"\b\d+(\.\d+)? ?[KMGT]iB\b", "<size>"),
         (r"\b(just now|\d+(ms|s|m|h|d) ago)\b", "<ago>"),
     ]
     .map(|(text, name)| (pattern(text), name))

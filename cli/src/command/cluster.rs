@@ -8,11 +8,14 @@ use knit_api::server::{Registry, capability};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Show what the server has to offer: registry, resources, nodes, limits.
+/// Show what the server offers: registry, resources, nodes, limits.
 ///
 /// That is: where images are pushed to, how much of which resource a Plan may ask for, on the largest node and in
 /// all, which labels its on_node may name, what the network of containers is, and how long logs may be.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  knit cluster -o yaml")]
 pub struct Cluster {
     #[command(flatten)]
     output: Output,

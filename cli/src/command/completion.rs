@@ -3,18 +3,22 @@
 use crate::completion::{Shell, script};
 use crate::terminal::{ExitCode, Failure, print};
 
-/// Print the script that completes words on the command line of a shell.
+/// Print the script that completes words in a shell.
 ///
 /// With it, TAB completes commands, flags, ids of Data, Plans and Runs, tags that are in use, and profiles. The
-/// script asks this program, which asks the server, for less than a second.
+/// script asks this program, which asks the server, for less than a second. `knitctl completion` makes the same for
+/// knitctl.
 ///
-///   bash:        source <(knit completion bash)      (in ~/.bashrc)
+/// It belongs into the shell's own file:
 ///
-///   zsh:         source <(knit completion zsh)       (in ~/.zshrc, behind compinit)
+///   bash, ~/.bashrc: source <(knit completion bash)
 ///
-///   fish:        knit completion fish | source       (in ~/.config/fish/config.fish)
+///   zsh, ~/.zshrc behind compinit: source <(knit completion zsh)
 ///
-///   PowerShell:  knit completion powershell | Out-String | Invoke-Expression     (in $PROFILE)
+///   fish, ~/.config/fish/config.fish: knit completion fish | source
+///
+///   PowerShell, $PROFILE:
+///   knit completion powershell | Out-String | Invoke-Expression
 #[derive(Debug, clap::Args)]
 pub struct Completion {
     /// The shell

@@ -8,11 +8,15 @@ use knit_api::tag::Tag;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Print the environment file that applies in this folder.
+/// Show the environment file (knitenv) that applies here.
 ///
 /// Its tags are added to everything that is pushed; its resources are put into new Plans. It is the one named
 /// with --env, by the environment variable KNIT_ENV, or the nearest file named knitenv, here or above.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Of another file
+  knit env --env ./other/knitenv")]
 pub struct Env {
     #[command(flatten)]
     output: Output,

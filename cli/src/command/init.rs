@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long the server may take to show that it is there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Register a server for this folder, from the file that an administrator handed out.
+/// Register a server for this folder, from an administrator's file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The profile is stored under the name given with --profile, else under the one that a .knitprofile in this folder \

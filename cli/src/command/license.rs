@@ -7,7 +7,7 @@ const APACHE: &str = include_str!("../../../LICENSE-APACHE");
 /// Written by `tests/credits`.
 const CREDITS: &str = include_str!("../../CREDITS");
 
-/// Print the licence of this program, and those of the parts that others have made.
+/// Print the licence of this program, and those of its parts.
 #[derive(Debug, clap::Args)]
 pub struct License {}
 

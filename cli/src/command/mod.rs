@@ -18,16 +18,16 @@ use clap::Subcommand;
 
 /// All commands.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "their own words are their help, long and short")]
 pub enum Command {
-    #[allow(missing_docs, reason = "its own words are its help, long and short")]
     Init(init::Init),
     /// Push, pull, find and tag Data, and show where it comes from
     #[command(subcommand)]
     Data(data::Command),
-    /// Describe what is to be done with Data, find it, switch it on and off
+    /// Register, find, change and explain Plans: what is done with Data
     #[command(subcommand)]
     Plan(plan::Command),
-    /// Look at executions of Plans, wait for them, stop, repeat and delete them
+    /// Look at executions of Plans; wait for, stop, repeat, delete them
     #[command(subcommand)]
     Run(run::Command),
     /// Put container images into the server's registry
@@ -36,15 +36,10 @@ pub enum Command {
     /// List, choose and forget the servers that are registered
     #[command(subcommand)]
     Profile(profile::Command),
-    #[allow(missing_docs, reason = "its own words are its help, long and short")]
     Env(env::Env),
-    #[allow(missing_docs, reason = "its own words are its help, long and short")]
     Cluster(cluster::Cluster),
-    #[allow(missing_docs, reason = "its own words are its help, long and short")]
     Completion(completion::Completion),
-    /// Print the version of this program
     Version(version::Version),
-    /// Print the licence of this program, and those of its parts
     License(license::License),
 }
 

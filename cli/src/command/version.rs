@@ -2,7 +2,7 @@
 
 use crate::terminal::{ExitCode, Failure, print};
 
-/// Nothing to say beside it.
+/// Print the version of this program.
 #[derive(Debug, clap::Args)]
 pub struct Version {}
 

@@ -58,7 +58,7 @@ pub(super) async fn manifest(State(app): State<App>, Id(id): Id<DataId>, RawQuer
 /// `GET /data/{id}/files/{path}`, with `Range`.
 pub(super) async fn file(State(app): State<App>, Inside { id, path }: Inside, headers: HeaderMap) -> Answer {
     let (place, digest) = listed(&app, &id).await?;
-    let doing = format!("reading {} of Data {id}", shown(&path));
+    let doing = format!("reading {} in Data {id}", shown(&path));
     let engine = |error| Refused::by_engine(&doing, &error);
     let (size, digest) = match app.engine.look_up(&digest, &path).await.map_err(engine)? {
         Entry::File { size, digest } => (size, digest),
@@ -71,7 +71,7 @@ pub(super) async fn file(State(app): State<App>, Inside { id, path }: Inside, he
         Asked::Unsatisfiable => {
             let mut response = axum::response::IntoResponse::into_response(Refused::new(
                 StatusCode::RANGE_NOT_SATISFIABLE,
-                format!("{} of Data {id} has {size} bytes, and none of those asked for", shown(&path)),
+                format!("{} in Data {id} has {size} bytes, and none of those asked for", shown(&path)),
             ));
             response.headers_mut().insert(header::CONTENT_RANGE, ascii(&format!("bytes */{size}")));
             return Ok(response);
@@ -112,7 +112,7 @@ pub(super) async fn verify(State(app): State<App>, Id(id): Id<DataId>) -> Answer
 
 /// Why there is no file at a path.
 fn refusal(id: &DataId, path: &[u8], found: &Entry) -> Refused {
-    let at = format!("{} of Data {id}", shown(path));
+    let at = format!("{} in Data {id}", shown(path));
     let refused = |why: String| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why);
     match found {
         Entry::File { .. } => refused(format!("{at} is a file")),

@@ -100,7 +100,9 @@ pub(super) async fn deactivate(state: State<App>, id: Id<PlanId>) -> Answer {
 
 async fn set_active(State(app): State<App>, Id(id): Id<PlanId>, active: bool) -> Answer {
     if !app.store.set_active(&id, active, clock::now()).await? {
-        return Err(no_such(&id).advice("Built-in Plans cannot be switched."));
+        return Err(
+            no_such(&id).advice("Name a Plan that has an image: those without are built in and cannot be switched.")
+        );
     }
     app.wake.project.notify_one();
     app.wake.initialize.notify_one();

@@ -42,7 +42,7 @@ impl Refused {
 
     /// 500. The cause belongs into the log, not on the wire.
     pub(super) fn internal(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, reason).advice("The cause stands in the server's log.")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, reason).advice("Look for the cause in the server's log.")
     }
 
     /// 507.

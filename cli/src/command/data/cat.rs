@@ -10,11 +10,16 @@ use knit_api::server::capability;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Print one file of a Data, without fetching the others.
+/// Print one file of a Data.
 ///
-/// The whole file is compared with what was registered: the command ends with 8 when it differs. On a terminal,
-/// what could steer it is replaced.
+/// The others are not fetched. The whole file is compared with what was registered: the command ends with 8 when it
+/// differs. On a terminal, what could steer it is replaced.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # One file, or the end of it
+  knit data cat 0b1c2d3e metrics.json
+  knit data cat --range=-1024 0b1c2d3e train.log")]
 pub struct Cat {
     /// Print only these bytes: FIRST-LAST counted from 0, FIRST- to the end, or -COUNT for the last ones
     #[arg(long, value_name = "FIRST-LAST", value_parser = range, allow_hyphen_values = true)]
@@ -22,7 +27,7 @@ pub struct Cat {
     /// Print only so many bytes from the beginning
     #[arg(long, value_name = "BYTES", conflicts_with = "range", value_parser = clap::value_parser!(u64).range(1..))]
     head: Option<u64>,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// The file in it

@@ -9,16 +9,23 @@ use knit_api::id::DataId;
 use serde::Serialize;
 use std::cmp::Ordering;
 
-/// Show how the content of B differs from that of A, without fetching either.
+/// Show how two Data differ.
+///
+/// Neither is fetched. A line begins with + for what only B has, - for what only A has, ~ for what differs in kind,
+/// content or mode.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # What changed between two versions of a dataset
+  knit data diff 0b1c2d3e dada2d3e")]
 pub struct Diff {
     /// End with 1 when they differ
     #[arg(long)]
     exit_code: bool,
-    /// A Data
+    /// Id of a Data, or its beginning
     #[arg(value_name = "A")]
     before: DataId,
-    /// Another one
+    /// Id of the Data to compare it with
     #[arg(value_name = "B")]
     after: DataId,
     #[command(flatten)]

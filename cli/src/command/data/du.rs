@@ -9,8 +9,16 @@ use knit_api::id::DataId;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Sum up the sizes of files, folder by folder, without fetching the Data.
+/// Sum up the sizes of files in a Data.
+///
+/// Folder by folder, each with all that is in it, without fetching the Data. Links count for nothing, hard links as
+/// files of their own.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # How large is it, and which folders make it so?
+  knit data du -s 0b1c2d3e
+  knit data du -d 1 0b1c2d3e")]
 pub struct Du {
     /// Show folders only this far below PATH
     #[arg(short, long, value_name = "LEVELS")]
@@ -18,7 +26,7 @@ pub struct Du {
     /// Show only the sum of all; the same as --depth 0
     #[arg(short, long, conflicts_with = "depth")]
     summarize: bool,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder or file in it

@@ -6,10 +6,17 @@ use crate::terminal::{ExitCode, Failure, Output};
 use knit_api::id::DataId;
 use knit_api::server::capability;
 
-/// Tell which inputs of Plans a Data fits, which it comes nearest to fitting, and what it lacks for them.
+/// Tell which inputs of Plans a Data fits, and what it lacks for others.
+///
+/// The others are those that it comes nearest to fitting, each with the tags that are missing or have another value, or
+/// with what else keeps the Data from being used.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Why is this dataset not used?
+  knit data explain 0b1c2d3e")]
 pub struct Explain {
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     #[command(flatten)]

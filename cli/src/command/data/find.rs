@@ -9,7 +9,9 @@ use knit_api::data::Data;
 use knit_api::tag::Tag;
 use knit_api::time::{Duration, Timestamp};
 
-/// List Data by tags and time, oldest first.
+/// List Data by tags and time.
+///
+/// Oldest first; without conditions, all there are. Different conditions must all hold.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 TIME may be short: 2025-02-03, \"2025-02-03 04:05\"; without an offset it is the time of this machine.

@@ -16,7 +16,11 @@ use knit_api::id::DataId;
 use knit_api::run::Run;
 use knit_api::server::capability;
 
-/// Draw what a Data was made from, and what was made from it. Without -u and -d, both.
+/// Draw what a Data was made from, and what was made from it.
+///
+/// A step leads from a Data to the Run that made it, or to each Run that uses it, and on to the other Data of that Run.
+/// Without -u and -d both directions are drawn. The svg needs no Graphviz; dot and json may be of any size, a tree
+/// stops after 1000 lines and a picture is drawn of up to 5000 nodes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -7,8 +7,17 @@ use knit_api::bundle::{Content, Entries, Entry, is_within};
 use knit_api::id::DataId;
 use std::path::PathBuf;
 
-/// List the files in a Data without fetching it: those of its root, or of the folder PATH.
+/// List what is in a Data.
+///
+/// Nothing of it is fetched. Without PATH, its root is listed. Paths are printed as the other commands take them, from
+/// the root of the Data on; what could steer a terminal is escaped, and exact in JSON.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # The root, a folder in it, and everything
+  knit data ls 0b1c2d3e
+  knit data ls 0b1c2d3e images/train
+  knit data ls -lR 0b1c2d3e")]
 pub struct Ls {
     /// Show modes and digests too; the same as --output wide
     #[arg(short, long)]
@@ -16,7 +25,7 @@ pub struct Ls {
     /// Go into the folders
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder or file in it

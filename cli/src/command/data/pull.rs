@@ -48,7 +48,10 @@ impl Archive {
     }
 }
 
-/// Fetch a Data, as the archive DEST/<DATA_ID>.tar.gz, or with --extract as the folder DEST/<DATA_ID>.
+/// Fetch a Data.
+///
+/// As the archive DEST/DATA_ID.tar.gz, or with --extract as the folder DEST/DATA_ID. What arrives is verified;
+/// nothing stays behind of what arrives damaged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

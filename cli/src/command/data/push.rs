@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 /// How many Data are waited for with one request: their ids stand in its URL.
 const CAUSES_AT_ONCE: usize = 500;
 
-/// Register each SOURCE as one Data: a folder with all that is in it, or a single file.
+/// Register folders or files as Data.
+///
+/// Each SOURCE becomes one Data: a folder with all that is in it, or a single file. One that cannot be pushed does not
+/// keep the others from it. The tags of the environment file (knitenv) are added to those given here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The tags of the environment file (knitenv) are added to those given here. One SOURCE that cannot be pushed does \
-not keep the others from it.
-
 Examples:
   # Register a folder with two tags
   knit data push -t project:digits -t type:dataset ./dataset

@@ -11,8 +11,22 @@ use knit_api::impact::{GoingData, RunImpact};
 use knit_api::server::capability;
 use std::collections::HashSet;
 
-/// Delete Data, and with each the Run that made it and everything else that Run made.
+/// Delete Data, with the Runs that made them.
+///
+/// Data go with the Run that made them and with everything else that this Run made. An upload is erased. A Run of a
+/// Plan is kept as deleted, so that its combination of Data is not run again (to make its outputs anew: knit run
+/// retry). Data that another Run uses cannot be deleted before that Run.
+///
+/// On a terminal this asks first, and --yes answers. Without a terminal it does what was asked for; but where Data
+/// would go that were not named, other than the log of the same Run, it does so only with --yes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # What would go along?
+  knit data rm --impact 0b1c2d3e
+
+  # Delete it, and in a script do not mind what else its Run made
+  knit data rm --yes 0b1c2d3e")]
 pub struct Rm {
     /// Do not ask
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -22,7 +36,7 @@ pub struct Rm {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set)]
     impact: bool,
-    /// The Data; several may be of one Run
+    /// Ids of Data, or their beginnings; several may be of one Run
     #[arg(value_name = "DATA_ID", required = true)]
     ids: Vec<DataId>,
     #[command(flatten)]

@@ -8,7 +8,9 @@ use knit_api::id::DataId;
 use knit_api::server::capability;
 use knit_api::tag::{Tag, TagChange, UserTag};
 
-/// Add and remove tags of a Data: first removals, then additions.
+/// Add and remove tags of a Data.
+///
+/// First removals are done, then additions. Plans look at the Data anew: where it fits now, Runs are made.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -12,14 +12,21 @@ use knit_api::server::capability;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Let the server read a Data again and compare every byte with what was registered; with FOLDER, compare that
-/// folder on this machine.
+/// Compare a Data, or a folder, with what was registered.
 ///
-/// Files that differ are named with the way in which they do: missing, extra, kind, unreadable, size, content or
-/// mode. The command ends with 8 when there are any.
+/// The server reads the Data again, every byte of it; with FOLDER, that folder on this machine is read instead. What
+/// differs is named with the way in which it does: missing, extra, kind, unreadable, size, content or mode. The command
+/// ends with 8 when anything differs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Is what the server keeps still what was registered?
+  knit data verify 0b1c2d3e
+
+  # Is this copy of it?
+  knit data verify 0b1c2d3e ./result/0b1c2d3e")]
 pub struct Verify {
-    /// The Data
+    /// Id of the Data, or its beginning
     #[arg(value_name = "DATA_ID")]
     id: DataId,
     /// A folder on this machine, for instance one that was pulled

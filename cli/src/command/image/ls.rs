@@ -6,7 +6,7 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Show, Table, TableOutput};
 use serde::Serialize;
 
-/// List the images in the registry of the server.
+/// List the images in the registry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

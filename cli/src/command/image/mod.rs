@@ -16,12 +16,10 @@ use std::sync::Mutex;
 #[command(after_help = "\
 Plans name images. One without a host (train:v1) is looked for in the server's own registry, and these commands \
 put it there; no Docker is needed.")]
+#[allow(missing_docs, reason = "their own words are their help, long and short")]
 pub enum Command {
-    /// Put an image into the registry
     Push(push::Push),
-    /// Make a one-layer image of a folder, without Docker, and put it into the registry
     Pack(pack::Pack),
-    /// List the images in the registry
     Ls(ls::Ls),
 }
 

@@ -9,12 +9,11 @@ use crate::terminal::{ExitCode, Failure, Output};
 use knit_api::image::ImageRef;
 use std::path::PathBuf;
 
-/// Make a one-layer image of a folder, without Docker, put it into the registry of the server, and
-/// print the name to write into a Plan.
+/// Make an image of a folder, and put it into the registry.
+///
+/// The image has one layer; no Docker is needed. The name to write into a Plan is printed. Equal files always make the same image.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Equal files always make the same image.
-
 Examples:
   # A folder with a program and what it needs
   knit image pack ./rootfs train:v1 --entrypoint /bin/train")]

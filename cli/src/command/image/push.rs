@@ -8,7 +8,9 @@ use knit_api::image::{ImageError, ImageRef};
 use serde::Serialize;
 use std::ffi::OsString;
 
-/// Put an image into the registry of the server, and print the name to write into a Plan.
+/// Put an image into the registry.
+///
+/// It is read from an archive or a folder; no Docker is needed. The name to write into a Plan is printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

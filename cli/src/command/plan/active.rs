@@ -4,12 +4,12 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
-/// Let a Plan make new Runs (yes), or stop it from doing so (no).
+/// Let a Plan make new Runs, or stop it from doing so.
+///
+/// Runs that are under way go on. Those that wait, and those for Data that come meanwhile, are parked (deactivated)
+/// until the Plan is active again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Runs that are under way go on. Those that wait, and those for Data that come meanwhile, are parked (deactivated) \
-until the Plan is active again.
-
 Examples:
   # No new Runs for now
   knit plan active no 0b1c2d3e")]

@@ -5,8 +5,17 @@ use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 use knit_api::plan::{Annotation, AnnotationChange};
 
-/// Add and remove notes on a Plan: first removals, then additions.
+/// Add and remove notes on a Plan.
+///
+/// Notes are pairs KEY=VALUE for people and scripts. Knit acts on none of them, but name=NAME gives the Plan a name that
+/// stands wherever a PLAN_ID is asked for. A key may have several values. First all removals are done, then all
+/// additions.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Give it a name, and use that
+  knit plan annotate --add name=train 0b1c2d3e
+  knit plan show name=train")]
 pub struct Annotate {
     /// Add this pair; it may be there already
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
@@ -17,7 +26,7 @@ pub struct Annotate {
     /// Remove all pairs with this key
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     remove_key: Vec<String>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

@@ -11,8 +11,10 @@ use knit_api::plan::{Plan, PlanSpec};
 use knit_api::tag::TagSet;
 use std::path::PathBuf;
 
-/// Register the Plan that a file describes. From then on Knit makes a Run of every new combination of
-/// Data that fits its inputs.
+/// Register the Plan that a file describes.
+///
+/// From then on Knit makes a Run of every new combination of Data that fits its inputs. A Plan that is equal to one that
+/// is there already is not registered again: the command names that one and ends with 6.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A Plan file:

@@ -9,13 +9,24 @@ use knit_api::id::PlanId;
 use knit_api::plan::PlanSpec;
 use std::path::Path;
 
-/// Show what two Plans differ in, or a Plan and a Plan file, field by field.
+/// Show what two Plans, or a Plan and a Plan file, differ in.
+///
+/// A name with a slash, or one that ends in .yaml, .yml or .json, is a file; so is the name of a file that is there,
+/// and - is stdin. Everything else is the id of a Plan. Image, entrypoint, args, inputs, outputs, log and on_node make
+/// two Plans of them; the rest can be changed on a registered Plan.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Would this file be the Plan that is registered?
+  knit plan diff 0b1c2d3e train.yaml
+
+  # The same in a script
+  knit plan diff --exit-code 0b1c2d3e train.yaml")]
 pub struct Diff {
-    /// A Plan or a Plan file
+    /// A Plan, by id or name, or a Plan file
     #[arg(value_name = "PLAN_ID|FILE", allow_hyphen_values = true)]
     before: String,
-    /// Another one
+    /// The one to compare it with
     #[arg(value_name = "PLAN_ID|FILE", allow_hyphen_values = true)]
     after: String,
     /// End with 1 when they differ in anything

@@ -7,9 +7,16 @@ use knit_api::id::PlanId;
 use knit_api::server::capability;
 
 /// Tell why a Plan has the Runs that it has, or none.
+///
+/// For each input: which Data fit, and which come nearest to fitting and what they lack: tags that are missing, tags
+/// with another value, a Run that failed. For the Plan: whether it is active, and its Runs by status.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Why is nothing run?
+  knit plan explain 0b1c2d3e")]
 pub struct Explain {
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

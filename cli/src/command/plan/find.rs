@@ -9,7 +9,9 @@ use knit_api::image::ImageQuery;
 use knit_api::plan::Plan;
 use knit_api::tag::Tag;
 
-/// List Plans; all conditions must hold.
+/// List Plans by image, tags and activity.
+///
+/// Different conditions must all hold; without conditions, all Plans are listed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

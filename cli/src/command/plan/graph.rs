@@ -7,12 +7,24 @@ use crate::terminal::progress::Progress;
 use crate::terminal::{ExitCode, Failure, note, print, print_json};
 use knit_api::id::PlanId;
 
-/// Draw which Plans can feed a Plan, and which it can feed. Without -u and -d, both.
+/// Draw which Plans can feed a Plan, and which it can feed.
+///
+/// An output or log can feed an input if it has all tags that the input asks for. A step leads from a Plan to its
+/// neighbours. Without -u and -d both directions are drawn; --upstream=false alone draws the Plan by itself. The svg
+/// needs no Graphviz; dot and json may be of any size, a tree stops after 1000 lines and a picture is drawn of up to
+/// 5000 nodes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # The Plans next to one
+  knit plan graph 0b1c2d3e
+
+  # Everything that hangs together, as a picture
+  knit plan graph -n all -o svg 0b1c2d3e > plans.svg")]
 pub struct PlanGraph {
     #[command(flatten)]
     flags: Flags,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
 }

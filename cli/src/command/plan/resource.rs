@@ -6,8 +6,16 @@ use knit_api::id::PlanId;
 use knit_api::plan::ResourceChange;
 use knit_api::quantity::{Quantity, QuantityError};
 
-/// Change how much cpu, memory and the like the Runs of a Plan get: those that start from now on.
+/// Change how much cpu, memory and the like a Plan's Runs get.
+///
+/// Runs that start from now on get it, also those that wait because they asked for too much. Of a type that is set
+/// twice the last amount counts; one that is both set and unset ends up unset. Where a Plan says nothing of cpu and
+/// memory, its Runs count as asking for 1 and 1Gi.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # More memory, and no GPU
+  knit plan resource --set memory=4Gi --unset nvidia.com/gpu 0b1c2d3e")]
 pub struct Resource {
     /// Ask for this much of a type: cpu=500m, memory=2Gi, nvidia.com/gpu=1
     #[arg(short, long, value_name = "TYPE=QUANTITY", value_parser = amount, allow_hyphen_values = true)]
@@ -15,7 +23,7 @@ pub struct Resource {
     /// Ask for nothing of this type any more
     #[arg(short, long, value_name = "TYPE", allow_hyphen_values = true)]
     unset: Vec<String>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

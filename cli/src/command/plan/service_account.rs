@@ -5,8 +5,17 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
-/// Choose the service account of a Plan's Runs: those that start from now on.
+/// Choose the service account of a Plan's Runs.
+///
+/// Runs that start from now on have it. It means something on clusters only: on one machine it is kept, and does
+/// nothing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  knit plan serviceaccount --set trainer 0b1c2d3e
+  knit plan serviceaccount --unset 0b1c2d3e")]
+#[command(override_usage = "knit plan serviceaccount [OPTIONS] --set <NAME> <PLAN_ID>\n       \
+                      knit plan serviceaccount [OPTIONS] --unset <PLAN_ID>")]
 #[command(group = clap::ArgGroup::new("what").args(["set", "unset"]).required(true))]
 pub struct ServiceAccount {
     /// Run as this service account
@@ -16,7 +25,7 @@ pub struct ServiceAccount {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           value_parser = args::switch, action = clap::ArgAction::Set)]
     unset: Option<bool>,
-    /// The Plan
+    /// Id of the Plan, its beginning, or its name
     #[arg(value_name = "PLAN_ID")]
     id: PlanId,
     #[command(flatten)]

@@ -4,7 +4,9 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::PlanId;
 
-/// Print one Plan, with the Plans that feed it and that it feeds.
+/// Print one Plan.
+///
+/// JSON and YAML also name the Plans that feed it and those that it feeds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -9,9 +9,20 @@ use crate::{plan_file, plan_template, yaml};
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
-/// Write a Plan file to stdout: for an image in an archive, or with --scratch for none. It is to be completed
-/// by hand; no server is asked.
+/// Write a Plan file for an image, to be completed.
+///
+/// The file is printed; no server is asked. It takes over the program and the arguments of the image. Paths in them
+/// with a part named "in" or "out" become inputs and outputs, with tags made of their names; tags and resources of the
+/// environment file (knitenv) are added. With --scratch no image is needed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # From an image that Docker has, or from an archive of several
+  docker save train:v1 | knit plan template > train.yaml
+  knit plan template -i images.tar train:v1 > train.yaml
+
+  # From nothing
+  knit plan template --scratch > train.yaml")]
 pub struct Template {
     /// A `docker save` or OCI archive (plain, gzip or zstd), the folder of an OCI layout, or - for an archive
     /// on stdin [default: -]

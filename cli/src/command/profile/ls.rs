@@ -5,7 +5,7 @@ use crate::profile_store::ProfileStore;
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Output, Show, Table, note};
 
-/// List the profiles of the store, and mark the one that commands in this folder use.
+/// List the profiles, and mark the one that is used here.
 #[derive(Debug, clap::Args)]
 pub struct Ls {
     #[command(flatten)]

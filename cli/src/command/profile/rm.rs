@@ -6,7 +6,9 @@ use crate::project::{PROJECT_FILE, Project, current_folder, name_in, nearest_fil
 use crate::terminal::ask::confirm;
 use crate::terminal::{ExitCode, Failure, note};
 
-/// Forget a profile. The server and everything on it stay.
+/// Forget a profile.
+///
+/// The server and everything on it stay. On a terminal this asks first, and --yes answers.
 #[derive(Debug, clap::Args)]
 pub struct Rm {
     /// The profile

@@ -7,9 +7,9 @@ use crate::project::{Project, none_is_set, not_in};
 use crate::terminal::{ExitCode, Failure, Output, Show, Table};
 use serde::Serialize;
 
-/// Print a profile: the one that is used here, or the one that is named.
+/// Print a profile.
 ///
-/// Its token is printed only with --show-token: whoever reads it can do all that you can.
+/// The one that is used here, and by which rule it is, or the one that is named. Its token is printed only with --show-token: whoever reads it can do all that you can.
 #[derive(Debug, clap::Args)]
 pub struct ProfileShow {
     /// The profile [default: the one that is used here]

@@ -6,10 +6,15 @@ use crate::profile_store::{self, ProfileStore};
 use crate::project::{PROJECT_FILE, Project, current_folder, not_in};
 use crate::terminal::{ExitCode, Failure, note};
 
-/// Use a profile wherever no folder, flag or environment variable names another one.
+/// Use a profile from now on, everywhere or in this folder.
 ///
-/// With --here, this folder and those below use it: its name is written into a file .knitprofile.
+/// It counts wherever no folder, flag or environment variable names another one. With --here, this folder and those below use it: its name is written into a file .knitprofile.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Everywhere, or in this project
+  knit profile use lab
+  knit profile use --here lab")]
 pub struct Use {
     /// The profile
     #[arg(value_name = "PROFILE")]

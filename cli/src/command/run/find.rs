@@ -12,10 +12,13 @@ use knit_api::run::{Run, RunStatus};
 use knit_api::time::{Duration, Timestamp};
 use serde::Serialize;
 
-/// List Runs in the order of their last change.
+/// List Runs by Plan, Data, status and time.
+///
+/// In the order of their last change; without conditions, all Runs. A flag that stands several times asks for any of
+/// its values; different flags must all hold.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A flag that stands several times asks for any of its values; different flags must all hold. STATUS is one of \
+STATUS is one of \
 deactivated, waiting, ready, starting, running, completing, aborting, done, failed.
 
 Examples:

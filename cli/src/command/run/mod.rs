@@ -21,24 +21,15 @@ use knit_api::run::{Assignment, Run, RunStatus};
 A Run is one execution of a Plan with one combination of Data. Its life: waiting, ready, starting, running, \
 completing, done; or aborting, failed. deactivated: its Plan is inactive. Where a RUN_ID is asked for, its \
 beginning does.")]
+#[allow(missing_docs, reason = "their own words are their help, long and short")]
 pub enum Command {
-    /// List Runs by Plan, Data, status and time
     Find(find::Find),
-    /// Print one Run, or its log
     Show(show::RunShow),
-    /// Stop a Run
     Stop(stop::Stop),
-    /// Execute a Run again
     Retry(retry::Retry),
-    /// Delete a Run and what it made
     Rm(rm::Rm),
-    /// Wait for the end of a Run, or of all Runs of a Plan
     Wait(wait::Wait),
-    /// List what runs now, and the resources it asks for
     Top(top::Top),
-    /// Tell why a Run stands where it stands, and what to do about it
-    ///
-    /// Why it waits, or what made it fail, each with a code for scripts; and the end of its log, when it has one.
     Why(why::RunWhy),
 }
 

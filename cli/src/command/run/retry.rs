@@ -7,11 +7,12 @@ use crate::terminal::{ExitCode, Failure, Output, note};
 use knit_api::id::RunId;
 use knit_api::impact::Deed;
 
-/// Execute a Run again that is done or failed. What it had made is replaced.
+/// Execute a Run again.
+///
+/// It must be done or failed, and what it had made is replaced. A Run whose Data other Runs use already cannot be
+/// executed again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A Run whose Data other Runs use already cannot be executed again.
-
 Examples:
   knit run retry 0b1c2d3e")]
 pub struct Retry {

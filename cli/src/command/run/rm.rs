@@ -7,13 +7,12 @@ use crate::terminal::{ExitCode, Failure, Output, note};
 use knit_api::id::RunId;
 use knit_api::impact::Deed;
 
-/// Delete a Run and the Data it made. Only a Run that is over, and whose Data
-/// no other Run uses, can be deleted.
+/// Delete a Run and the Data it made.
+///
+/// Only a Run that is over, and whose Data no other Run uses, can be deleted. The same combination of Data is not run
+/// again by itself.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Deleting the Run is the way to delete Data. Only a Run that is over, and whose Data no other Run uses, can be \
-deleted. The same combination of Data is not run again by itself.
-
 Examples:
   # Delete a Run, its outputs and its log
   knit run rm 0b1c2d3e")]

@@ -14,6 +14,8 @@ use tokio::io::AsyncWriteExt as _;
 const MOST_BREAKS: u32 = 30;
 
 /// Print one Run, or its log.
+///
+/// How it stands and how it ended, which Data went in and came out, and the digest of the image that ran.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -5,7 +5,9 @@ use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, TableOutput};
 use knit_api::id::RunId;
 
-/// Stop a Run, and keep what it has made so far as its result; with --fail, let it fail.
+/// Stop a Run.
+///
+/// What it has made so far is kept as its result; with --fail it counts as failed instead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -14,8 +14,14 @@ use std::collections::HashMap;
 /// The statuses in which a Run has, or asks for, a worker.
 const AT_WORK: [RunStatus; 4] = [RunStatus::Starting, RunStatus::Running, RunStatus::Completing, RunStatus::Aborting];
 
-/// List what runs now, with the resources that its Plan asks for.
+/// List what runs now, and the resources it asks for.
+///
+/// That is: all Runs that are starting, running, completing or aborting.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # Until Ctrl-C
+  knit run top --watch")]
 pub struct Top {
     /// Go on: on a terminal the table is replaced in place, elsewhere each change is one line of JSON
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",

@@ -16,14 +16,13 @@ const MOST_TOLD: usize = 10;
 /// How long to ask what is unfinished when the time is over.
 const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Wait for the end of a Run, or until a Plan has no Run under way. Ends with 0 when all went well,
-/// with 1 when a Run failed, with 7 when the time is over.
+/// Wait for the end of a Run, or of all Runs of a Plan.
+///
+/// Ends with 0 when all went well, with 1 when a Run failed, with 7 when the time is over.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Ends with 0 when all went well, with 1 when a Run failed, with 7 when the time is over.
-
 Examples:
-  # Wait for a Run, and fetch what it made
+  # Wait for a Run
   knit run wait 0b1c2d3e
 
   # In a script: all Runs of a Plan, but no longer than an hour

@@ -8,11 +8,16 @@ use knit_api::id::RunId;
 use knit_api::server::capability;
 use knit_api::why::{self, Why};
 
-/// Tell why a Run stands where it stands, and what to do about it: why it waits, or what made it fail, with the end
-/// of its log.
+/// Tell why a Run stands where it stands, and what to do about it.
+///
+/// Why it waits, or what made it fail, each with a code for scripts; and the end of its log, when it has one.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  # What is wrong with it?
+  knit run why 0b1c2d3e")]
 pub struct RunWhy {
-    /// The Run
+    /// Id of the Run, or its beginning
     #[arg(value_name = "RUN_ID")]
     id: RunId,
     #[command(flatten)]
