@@ -73,6 +73,8 @@ fn what_a_person_types_for_an_id_finds_the_one_thing_that_is_meant() {
         (&["run", "show", "0b1"], 5, "not found"),
         (&["run", "show", "ffff"], 5, "not found"),
         (&["run", "show", "--log", "0b1c2d3e-a"], 0, RUN),
+        (&["run", "show", "--log", "--follow", "0b1c2d3e-a"], 0, RUN),
+        (&["run", "show", "--log", "--follow", "--exit-code", "0b1c2d3e-a"], 0, RUN),
         (&["run", "stop", "0b1c2d3e-a"], 0, RUN),
         (&["run", "retry", "0b1c2d3e-a"], 0, RUN),
         (&["run", "rm", "0b1c2d3e-b"], 0, TWIN),
