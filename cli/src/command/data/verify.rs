@@ -58,7 +58,7 @@ impl Verify {
         let asked = server.by_id(&self.id, async |id| server.client.verify(id).await).await;
         let mut verification = asked.map_err(failed)?;
         let progress = Progress::bytes(&format!("verifying {}", self.id), None);
-        let mut rows = Rows::begin(format, "");
+        let mut rows = Rows::begin(format, "").to_the_end();
         let mut named = 0;
         loop {
             match verification.next().await.map_err(failed)? {
@@ -87,7 +87,7 @@ impl Verify {
         let contents = Contents::of(server, &self.id, b"", &what).await?;
         let (folder, told) = (folder.to_owned(), what.clone());
         let totals = contents.read_at_leisure(server, move |entries| {
-            let mut rows = Rows::begin(format, "");
+            let mut rows = Rows::begin(format, "").to_the_end();
             let mut unprinted = None;
             let mut watch = |compared: Compared<'_>| match compared {
                 Compared::Differs { path, how } => match print(&mut rows, path, how) {
