@@ -93,7 +93,7 @@ impl Call {
 
 /// The place of the first word that is neither a flag nor the value of one. `None` also where a flag is not known:
 /// then clap has something to say.
-fn first_word(grammar: &clap::Command, words: &[OsString]) -> Option<usize> {
+pub(crate) fn first_word(grammar: &clap::Command, words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = words.get(at) {
         let text = word.to_string_lossy();
