@@ -45,12 +45,25 @@ pub struct WaitFlags {
 impl WaitFlags {
     /// Fails early when it is to be waited and the server cannot tell when it is over.
     pub async fn check(&self, server: &Server) -> Result<(), Failure> {
-        if self.wait { server.requires(capability::EVENTS, "wait for what comes of it").await } else { Ok(()) }
+        if !self.wait {
+            return Ok(());
+        }
+        let advice = "leave out --wait, and wait for the Runs then: knit run wait --plan PLAN_ID";
+        requires_events(server, "wait for what comes of it", advice).await
     }
 
     /// Waits if that is asked for; `what` names the cause.
     pub async fn wait(&self, server: &Server, cause: Cause, what: &str) -> Result<(), Failure> {
         if self.wait { until_over(server, cause, what, self.timeout).await } else { Ok(()) }
+    }
+}
+
+/// Refuses what only a server that tells events can do, with what can be done instead.
+async fn requires_events(server: &Server, what: &str, advice: &str) -> Result<(), Failure> {
+    let required = server.requires(capability::EVENTS, what).await;
+    match server.client.can(capability::EVENTS).await {
+        Ok(false) => required.map_err(|failure| failure.advice(advice)),
+        _ => required,
     }
 }
 
@@ -305,7 +318,7 @@ pub(crate) async fn show_changes(
     look: Look,
     mut view: impl View,
 ) -> Result<ExitCode, Failure> {
-    server.requires(capability::EVENTS, "watch Runs").await?;
+    requires_events(server, "watch Runs", "wait for a Run instead: knit run wait RUN_ID").await?;
     let statuses: BTreeSet<RunStatus> = watch.query.statuses.iter().copied().collect();
     let mut events = pin!(events(server, watch));
     let mut shown = Shown::new(look);

@@ -141,7 +141,7 @@ fn a_server_without_events_is_told_of_before_anything_is_done() {
     ] {
         let ended = home.knit(arguments);
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.stderr.contains("the server at "), "{ended:?}");
+        assert!(ended.stderr.contains("the server at ") && ended.stderr.contains("knit run wait "), "{ended:?}");
     }
     assert!(server.requests().is_empty(), "{:?}", server.requests());
 }

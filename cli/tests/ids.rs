@@ -119,6 +119,22 @@ fn several_that_may_be_meant_are_named_with_what_they_are_and_nothing_is_done() 
 }
 
 #[test]
+fn advice_on_an_id_fits_what_was_given() {
+    let server = server(true);
+    let home = Home::of(&server.api_root(), None);
+    for (arguments, advice) in [
+        (["plan", "show", "name=twice"], "try: give the id\n"),
+        (["plan", "show", "twice"], "try: give the id\n"),
+        (["run", "show", "0b1c"], "try: write more of the id\n"),
+        (["run", "show", "0b1"], "try: give at least 4 characters of the id\n"),
+        (["run", "show", "ffff"], "not found\n"),
+    ] {
+        let ended = home.knit(&arguments);
+        assert!(ended.stderr.ends_with(advice), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_thing_that_is_there_under_exactly_that_id_is_asked_for_once() {
     let server = server(true);
     let home = Home::of(&server.api_root(), None);

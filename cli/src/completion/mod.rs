@@ -153,7 +153,8 @@ mod tests {
 
     fn offered(line: &[&str]) -> Vec<String> {
         let words = line.iter().map(OsString::from).collect();
-        let found = candidates(|words| offer::attach(Knit::command(), &Project::new(common_flags(words)), words), words);
+        let found =
+            candidates(|words| offer::attach(Knit::command(), &Project::new(common_flags(words)), words), words);
         found.iter().map(|one| one.get_value().to_str().unwrap().to_owned()).collect()
     }
 

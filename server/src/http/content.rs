@@ -112,7 +112,7 @@ pub(super) async fn verify(State(app): State<App>, Id(id): Id<DataId>) -> Answer
 
 /// Why there is no file at a path.
 fn refusal(id: &DataId, path: &[u8], found: &Entry) -> Refused {
-    let at = format!("{} of Data {id}", shown(path));
+    let at = format!("{} in Data {id}", shown(path));
     let refused = |why: String| Refused::new(StatusCode::UNPROCESSABLE_ENTITY, why);
     match found {
         Entry::File { .. } => refused(format!("{at} is a file")),

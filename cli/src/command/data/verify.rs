@@ -44,7 +44,8 @@ impl Verify {
             note(&format!("{of} is as registered: {entries} entries, {bytes} bytes"));
             return Ok(ExitCode::Ok);
         }
-        Err(Failure::new(format!("{of} is not what was registered as {}", self.id))
+        let registered = if self.folder.is_some() { format!(" as {}", self.id) } else { String::new() };
+        Err(Failure::new(format!("{of} is not what was registered{registered}"))
             .why(if differences == 1 { "one entry differs".into() } else { format!("{differences} entries differ") })
             .exit(ExitCode::Integrity))
     }

@@ -44,7 +44,7 @@ pub struct Find {
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_loose, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// And changed before --since plus this (90s, 1h30m)
-    #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", value_parser = args::span, requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Go on after the list: on a terminal the table is replaced in place, elsewhere each change of a Run is one
     /// line of JSON. After a broken connection everything is told again
