@@ -53,6 +53,13 @@ fn all_sources_are_pushed_though_nobody_reads_their_ids() {
 fn how_a_command_ends_does_not_depend_on_who_reads_its_results() {
     let server = server();
     let home = Home::of(&server.api_root(), None);
+    home.write("a.yaml", "image: train:v1\ninputs: [{path: /in, tags: [\"a:b\"]}]\n");
+    home.write("b.yaml", "image: train:v2\ninputs: [{path: /in, tags: [\"a:b\"]}]\n");
+    let ended = home.knit(&["data", "verify", "d1"]);
+    assert!(
+        ended.stderr.ends_with("error: the Data d1 is not what was registered: 1000 entries differ\n"),
+        "{ended:?}"
+    );
     for (arguments, code) in [
         (&["run", "wait", "--plan", "p1"][..], 1),
         (&["run", "wait", "r1"], 1),
@@ -60,6 +67,7 @@ fn how_a_command_ends_does_not_depend_on_who_reads_its_results() {
         (&["run", "show", "--log", "--exit-code", "r1"], 1),
         (&["data", "verify", "d1"], 8),
         (&["data", "verify", "d1", "-o", "json"], 8),
+        (&["plan", "diff", "--exit-code", "a.yaml", "b.yaml"], 1),
         (&["run", "show", "--log", "r1"], 0),
         (&["run", "find"], 0),
         (&["run", "find", "-o", "none"], 0),
