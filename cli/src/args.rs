@@ -3,6 +3,7 @@
 
 use crate::command::Command;
 use clap::Parser;
+use knit_api::time::{Duration, TimeError};
 use std::path::PathBuf;
 
 /// Versioned data, Plans that turn it into more, and the lineage of everything
@@ -110,6 +111,12 @@ pub fn order(key: &'static str) -> impl Fn(&str) -> Result<Order, String> + Clon
         given if given == key => Ok(Order { reverse: text.starts_with('-') }),
         _ => Err(format!("this list can be sorted by {key}, or by -{key} for the opposite order")),
     }
+}
+
+/// Reads how long a span of time after another is.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let span: Duration = text.parse().map_err(|e: TimeError| e.to_string())?;
+    if span.micros() < 0 { Err("a span of time cannot be negative".to_owned()) } else { Ok(span) }
 }
 
 /// Reads a number of things.

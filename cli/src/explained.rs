@@ -221,8 +221,8 @@ pub fn run_impact(impact: &RunImpact) -> String {
 
 /// What a change of tags would come to.
 pub fn tag_impact(impact: &TagImpact) -> String {
-    let mut text =
-        format!("Nothing was changed. The change would leave Data {} with: {}\n", impact.data, words(&impact.tags));
+    let stays = if impact.tags.is_empty() { " no tags".to_owned() } else { format!(": {}", words(&impact.tags)) };
+    let mut text = format!("Nothing was changed. The change would leave Data {} with{stays}\n", impact.data);
     withdrawn_text(&mut text, "inputs that it would fit, and does not now", &impact.nominated);
     withdrawn_text(&mut text, "inputs that it would no longer fit (Runs that use it stay)", &impact.withdrawn);
     if impact.nominated.count.count + impact.withdrawn.count.count == 0 {

@@ -41,9 +41,18 @@ pub struct Call {
 ///
 /// # Errors
 /// Wrong usage, or help and version, which clap treats the same way.
-pub fn parse(words: Vec<OsString>) -> Result<Line, clap::Error> {
+pub fn parse(mut words: Vec<OsString>) -> Result<Line, clap::Error> {
     let grammar = Knit::command();
-    let first = first_word(&grammar, &words);
+    let mut first = first_word(&grammar, &words);
+    if let Some(at) = first
+        && words[at] == "help"
+        && find(&words[at]).is_none()
+    {
+        // As many other programs have it: the help of what is named behind it.
+        words.remove(at);
+        words.push("--help".into());
+        first = first_word(&grammar, &words);
+    }
     if let Some(at) = first
         && is_builtin(&grammar, &words[at])
     {
@@ -93,7 +102,7 @@ impl Call {
 
 /// The place of the first word that is neither a flag nor the value of one. `None` also where a flag is not known:
 /// then clap has something to say.
-fn first_word(grammar: &clap::Command, words: &[OsString]) -> Option<usize> {
+pub(crate) fn first_word(grammar: &clap::Command, words: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while let Some(word) = words.get(at) {
         let text = word.to_string_lossy();

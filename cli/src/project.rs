@@ -289,6 +289,10 @@ impl Server {
             // By their name, which has no more of it to write.
             return Some("write one of these ids".to_owned());
         }
+        if let ClientError::Ambiguous { given, candidates, .. } = error {
+            let by_id = candidates.iter().all(|one| one.value.starts_with(given.as_str()));
+            return Some(if by_id { "write more of the id" } else { "give the id" }.to_owned());
+        }
         let profile = &self.found;
         match error.class() {
             Class::NotAuthorised if self.found.profile.token.is_some() => {
@@ -300,7 +304,6 @@ impl Server {
             }
             Class::Network | Class::Server if matches!(error, ClientError::Refused { .. }) => None,
             Class::Network | Class::Server => Some(format!("is this the right server? It is that of the {profile}")),
-            Class::Ambiguous => Some("write more of the id".to_owned()),
             Class::NotNow => Some("try again in a moment".to_owned()),
             _ => None,
         }
@@ -320,9 +323,23 @@ impl Server {
         match self.meant(given).await {
             Ok(Some(id)) => ask(&id).await,
             Err(several @ ClientError::Ambiguous { .. }) => Err(several),
+            Ok(None) => Err(self.too_short(given, error).await),
             // The first answer says more than a look-up that did not work.
-            Ok(None) | Err(_) => Err(error),
+            Err(_) => Err(error),
         }
+    }
+
+    /// The error that there is no such thing, with the advice that is needed where too little of an id was given.
+    async fn too_short<I: Abbreviated>(&self, given: &I, mut error: ClientError) -> ClientError {
+        let is_short = given.as_str().chars().count() < SHORTEST_BEGINNING;
+        if let ClientError::Refused { refusal, .. } = &mut error
+            && is_short
+            && refusal.advice.is_empty()
+            && self.client.can(capability::CANDIDATES).await.is_ok_and(|can| can)
+        {
+            refusal.advice = format!("give at least {SHORTEST_BEGINNING} characters of the id");
+        }
+        error
     }
 
     /// The id for a search, where no answer tells that there is no such thing: what does not look whole is looked

@@ -5,10 +5,11 @@ use crate::command::run::{result, wait};
 use crate::project::Server;
 use crate::terminal::board::Board;
 use crate::terminal::{
-    ExitCode, Failure, Format, Look, Table, note, output, print, stderr_is_terminal, stdout_is_terminal,
+    ExitCode, Failure, Format, Look, Table, note, output, print_while_read, stderr_is_terminal, stdout_is_terminal,
+    table,
 };
-use futures_util::StreamExt as _;
-use knit_api::client::{ClientError, RunEvent, RunWatch};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
+use knit_api::client::{Class, ClientError, RunEvent, RunWatch};
 use knit_api::event::{self, Cause};
 use knit_api::id::RunId;
 use knit_api::run::{Run, RunStatus};
@@ -23,6 +24,9 @@ use std::time::Duration;
 const MOST_NAMED: usize = 10;
 /// The time between two drawings on a terminal.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How soon a server is asked again that has no room for one more who follows events, and how late at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The flags of a command that can wait for what it causes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -41,12 +45,25 @@ pub struct WaitFlags {
 impl WaitFlags {
     /// Fails early when it is to be waited and the server cannot tell when it is over.
     pub async fn check(&self, server: &Server) -> Result<(), Failure> {
-        if self.wait { server.requires(capability::EVENTS, "wait for what comes of it").await } else { Ok(()) }
+        if !self.wait {
+            return Ok(());
+        }
+        let advice = "leave out --wait, and wait for the Runs then: knit run wait --plan PLAN_ID";
+        requires_events(server, "wait for what comes of it", advice).await
     }
 
     /// Waits if that is asked for; `what` names the cause.
     pub async fn wait(&self, server: &Server, cause: Cause, what: &str) -> Result<(), Failure> {
         if self.wait { until_over(server, cause, what, self.timeout).await } else { Ok(()) }
+    }
+}
+
+/// Refuses what only a server that tells events can do, with what can be done instead.
+async fn requires_events(server: &Server, what: &str, advice: &str) -> Result<(), Failure> {
+    let required = server.requires(capability::EVENTS, what).await;
+    match server.client.can(capability::EVENTS).await {
+        Ok(false) => required.map_err(|failure| failure.advice(advice)),
+        _ => required,
     }
 }
 
@@ -77,7 +94,7 @@ pub async fn until_over(server: &Server, cause: Cause, what: &str, timeout: Opti
 }
 
 async fn follow(server: &Server, cause: Cause, what: &str, progress: &mut Progress) -> Result<(), Failure> {
-    let mut events = pin!(server.client.run_events(&RunWatch::cause(cause)));
+    let mut events = pin!(events(server, RunWatch::cause(cause)));
     let mut pause = tokio::time::interval(PAUSE);
     loop {
         tokio::select! {
@@ -93,6 +110,27 @@ async fn follow(server: &Server, cause: Cause, what: &str, progress: &mut Progre
             _ = pause.tick(), if progress.board.is_some() => progress.draw(),
         }
     }
+}
+
+/// The events. As long as too many follow events at this server, it is asked again, less and less often.
+fn events(server: &Server, watch: RunWatch) -> impl Stream<Item = Result<RunEvent, ClientError>> {
+    let begun = async move {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut events = Box::pin(server.client.run_events(&watch));
+            match events.next().await {
+                Some(Err(error)) if error.class() == Class::NotNow => {
+                    if pause == FIRST_PAUSE {
+                        note(&format!("{error}: trying again until there is room"));
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                first => return stream::iter(first).chain(events),
+            }
+        }
+    };
+    begun.flatten_stream()
 }
 
 fn cannot_follow(server: &Server, what: &str, error: &ClientError) -> Failure {
@@ -224,6 +262,7 @@ impl Progress {
             match (self.done.len(), self.live.len()) {
                 (0, 0) => note(&format!("no Run has come of {what}")),
                 (_, 0) => {}
+                (_, 1) => note("parked, because its Plan is inactive: one Run"),
                 (_, parked) => note(&format!("parked, because their Plans are inactive: {parked} Runs")),
             }
             return Ok(());
@@ -233,7 +272,7 @@ impl Progress {
         } else {
             let lines = self.failed.values().map(|run| format!("the Run {} is {}", run.summary.id, told(run)));
             let all = self.failed.len() + self.done.len();
-            Failure::new(format!("{} of {all} Runs failed", self.failed.len())).why(named(lines.collect()))
+            Failure::new(format!("{} of {all} Runs failed:{}", self.failed.len(), named(lines.collect())))
         };
         let log = if wait::has_log(run) { format!("\nknit run show --log {id}") } else { String::new() };
         Err(failure.advice(format!("knit run why {id}{log}")))
@@ -279,9 +318,9 @@ pub(crate) async fn show_changes(
     look: Look,
     mut view: impl View,
 ) -> Result<ExitCode, Failure> {
-    server.requires(capability::EVENTS, "watch Runs").await?;
+    requires_events(server, "watch Runs", "wait for a Run instead: knit run wait RUN_ID").await?;
     let statuses: BTreeSet<RunStatus> = watch.query.statuses.iter().copied().collect();
-    let mut events = pin!(server.client.run_events(&watch));
+    let mut events = pin!(events(server, watch));
     let mut shown = Shown::new(look);
     let mut pause = tokio::time::interval(PAUSE);
     let mut ticks = 0_u32;
@@ -401,7 +440,10 @@ impl Shown {
         let mut runs: Vec<&Run> = self.runs.values().collect();
         runs.sort_unstable_by(|a, b| (a.summary.updated_at, &a.summary.id).cmp(&(b.summary.updated_at, &b.summary.id)));
         let first = runs.len().saturating_sub(board.room().saturating_sub(1));
-        let text = view.table(&runs[first..]).render_as(&self.look.view());
+        // A board has lines of its own width, and no colours.
+        let fitting = self.look.view();
+        let fitting = table::View { width: fitting.width.map(|_| board.width()), colour: false, ..fitting };
+        let text = view.table(&runs[first..]).render_as(&fitting);
         let last = if first > 0 { format!("({first} more before these)") } else { String::new() };
         // Rows may have several lines: of all of them the header and the last ones are kept.
         let lines: Vec<&str> = text.lines().collect();
@@ -413,16 +455,16 @@ impl Shown {
         let is_first = std::mem::take(&mut self.is_first);
         match self.look.format() {
             Format::Json => print_line(&view.value(run)),
-            Format::Name => print(&format!("{}\n", run.summary.id)),
+            Format::Name => print_while_read(&format!("{}\n", run.summary.id)),
             Format::Yaml => {
                 let separator = if is_first { "" } else { "---\n" };
-                print(&format!("{separator}{}", output::yaml(&view.value(run))?))
+                print_while_read(&format!("{separator}{}", output::yaml(&view.value(run))?))
             }
             Format::Table | Format::Wide => {
                 let text = view.table(&[run]).render_as(&self.look.view());
                 // One header is enough.
                 let from = if is_first { 0 } else { text.find('\n').map_or(0, |end| end + 1) };
-                print(&text[from..])
+                print_while_read(&text[from..])
             }
         }
     }
@@ -431,7 +473,7 @@ impl Shown {
 /// One value as JSON on one line.
 fn print_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|e| Failure::new("cannot print the result as JSON").why(e))?;
-    print(&format!("{text}\n"))
+    print_while_read(&format!("{text}\n"))
 }
 
 /// The present.

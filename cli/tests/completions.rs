@@ -142,3 +142,70 @@ fn a_script_is_printed_for_each_shell() {
     }
     assert_eq!(home.knit(&["completion", "csh"]).code, Some(2));
 }
+
+#[test]
+fn paths_in_a_data_come_from_its_list_and_never_from_here() {
+    // Folders and links have no content: the list of these can be written by hand.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["models/deep", "more"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("t", folder.path().join("models/link")).unwrap();
+    for name in ["models/deep", "models", "more"] {
+        std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let options = knit_api::bundle::PackOptions::default();
+    let packed =
+        knit_api::bundle::pack(folder.path(), knit_api::bundle::Form::Bundle, std::io::sink(), &options, &mut ());
+    let digest = packed.unwrap().digest.unwrap().to_string();
+    let record = |kind: u8, mode: u16, path: &str, target: &str| {
+        let mut record = vec![kind];
+        record.extend(mode.to_le_bytes());
+        record.extend(u32::try_from(path.len()).unwrap().to_le_bytes());
+        record.extend(path.as_bytes());
+        record.extend((target.len() as u64).to_le_bytes());
+        record.extend(target.as_bytes());
+        record
+    };
+    let below = [record(b'd', 0o755, "models/deep", ""), record(b'l', 0o777, "models/link", "t")].concat();
+    // A frame of zstd with one block that is stored as it is.
+    let frame = |list: &[u8]| {
+        let block = u32::try_from(list.len()).unwrap() << 3 | 1;
+        let size = u8::try_from(list.len()).unwrap();
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, size], &block.to_le_bytes()[..3], list].concat()
+    };
+    let models = [b"knit-manifest 1\n".to_vec(), record(b'd', 0o755, "models", ""), below].concat();
+    let all = frame(&[models.clone(), record(b'd', 0o755, "more", "")].concat());
+    let models = frame(&models);
+    let server = Fake::start(move |request| {
+        let head = format!("X-Knit-Digest: {digest}\r\nContent-Type: application/octet-stream\r\n");
+        match request.target.as_str() {
+            "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": ["candidates", "content"]})),
+            "/api/data/d1/manifest" => fake::chunked(&head, &all, ""),
+            "/api/data/d1/manifest?under=models" => fake::chunked(&head, &models, ""),
+            _ => candidates(request),
+        }
+    });
+    let home = Home::of(&server.api_root(), None);
+    home.write("mine", "");
+    let told = |line: &[&str]| asked(&home, "fish", line).text();
+    let listed = home.knit(&["data", "ls", "d1", "-o", "name"]);
+    assert_eq!(listed.text(), "models\nmore\n", "{listed:?}");
+    assert_eq!(told(&["knit", "data", "ls", "d1", "m"]), "models/\nmore/");
+    assert_eq!(told(&["knit", "data", "cat", "d1", "mod"]), "models/");
+    assert_eq!(
+        told(&["knit", "--profile", "p", "data", "du", "-o", "json", "d1", "models/"]),
+        "models/deep/\nmodels/link"
+    );
+    assert_eq!(told(&["knit", "data", "cat", "--head", "9", "d1", "models/l"]), "models/link");
+    assert_eq!(told(&["knit", "data", "ls", "none", "m"]), "");
+    let away = Home::of("http://127.0.0.1:1/api", None);
+    away.write("mine", "");
+    assert_eq!(asked(&away, "bash", &["knit", "data", "ls", "d1", "m"]).text(), "");
+}
+
+#[test]
+fn a_status_that_cannot_be_asked_for_is_not_offered() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    assert_eq!(asked(&home, "fish", &["knit", "run", "find", "-s", "inv"]).text(), "");
+}

@@ -84,7 +84,7 @@ fn what_an_applied_plan_has_caused_decides_how_the_command_ends() {
         (
             two_failed,
             1,
-            "2 of 2 Runs failed: \n  the Run r1 is failed: exit code 3\n  the Run r2 is failed: exit code 4",
+            "2 of 2 Runs failed:\n  the Run r1 is failed: exit code 3\n  the Run r2 is failed: exit code 4",
         ),
         (mended, 0, "run r1: failed: exit code 3\nrun r1: done\n"),
         (told_again, 0, "run r1: done\n"),
@@ -141,7 +141,60 @@ fn a_server_without_events_is_told_of_before_anything_is_done() {
     ] {
         let ended = home.knit(arguments);
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(ended.stderr.contains("the server at "), "{ended:?}");
+        assert!(ended.stderr.contains("the server at ") && ended.stderr.contains("knit run wait "), "{ended:?}");
     }
     assert!(server.requests().is_empty(), "{:?}", server.requests());
+}
+
+/// A server that has room for one who follows its events only when it is asked for the second time, or never.
+fn crowded(room: bool) -> Fake {
+    let asked = AtomicUsize::new(0);
+    Fake::start(move |request| match request.target.split('?').next().unwrap() {
+        "/api/server" => server_info(),
+        "/api/plans" | "/api/plans/p1" => json(200, &fake::plan("p1")),
+        "/api/plans/p1/wait" => json(200, &value!({"quiet": true})),
+        "/api/runs/events" if room && asked.fetch_add(1, Ordering::SeqCst) > 0 => {
+            stream(&[("run", run("r1", "done")), ("synced", value!({})), ("quiet", value!({}))])
+        }
+        "/api/runs/events" => json(503, &value!({"message": "too many watch"})),
+        "/api/runs/r1" => json(200, &run("r1", "waiting")),
+        "/api/runs/r1/wait" | "/api/runs/r2" => json(200, &run("r1", "done")),
+        "/api/runs" => json(200, &value!([run("r1", "done")])),
+        _ => json(404, &value!({"message": "Not Found"})),
+    })
+}
+
+#[test]
+fn where_too_many_follow_events_a_run_and_a_plan_are_waited_for_in_the_older_way() {
+    let server = crowded(false);
+    let home = Home::of(&server.api_root(), None);
+    for arguments in [&["run", "wait", "r1", "-o", "name"][..], &["run", "wait", "--plan", "p1", "-o", "name"]] {
+        let ended = home.knit(arguments);
+        assert_eq!((ended.code, ended.text().as_str(), ended.stderr.as_str()), (Some(0), "r1\n", ""), "{ended:?}");
+    }
+    let waits = server.requests().iter().filter(|r| r.target.split('?').next().unwrap().ends_with("/wait")).count();
+    assert_eq!(waits, 2);
+}
+
+#[test]
+fn what_needs_events_tries_again_where_too_many_follow_them() {
+    let server = crowded(true);
+    let home = Home::of(&server.api_root(), None);
+    home.write("plan.yaml", PLAN);
+    let ended = home.knit(&["plan", "apply", "--wait", "plan.yaml", "-o", "name"]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "p1\n"), "{ended:?}");
+    assert_eq!(ended.stderr.matches("trying again until there is room").count(), 1, "{ended:?}");
+    let never = crowded(false);
+    std::fs::write(home.store(), format!("p:\n    apiRoot: {}\n    cert: {{}}\n", never.api_root())).unwrap();
+    let ended = home.knit(&["plan", "apply", "--wait", "--timeout", "1s", "plan.yaml"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+}
+
+#[test]
+fn watching_has_no_order_and_no_limit() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    for flag in [&["--limit", "1"][..], &["--sort", "updated"]] {
+        let ended = home.knit(&[&["run", "find", "--watch"], flag].concat());
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+    }
 }

@@ -110,8 +110,13 @@ fn ours() -> Fake {
             json(200, &value!({"version": "1", "capabilities": ["explain", "impact", "remove-data"]}))
         }
         ("GET", "/api/data/free/impact?of=rm") => impact("free", false),
-        ("GET", "/api/data/used/impact?of=rm") => impact("used", true),
+        ("GET", "/api/data/used/impact?of=rm" | "/api/runs/used/impact?of=rm") => impact("used", true),
         ("DELETE", "/api/data/free") => no_content(),
+        ("POST", "/api/data/d1/impact") => json(
+            200,
+            &value!({"knitId": "d1", "tags": [], "nominated": {"count": 0, "inputs": []},
+                "withdrawn": {"count": 0, "inputs": []}}),
+        ),
         ("POST", "/api/plans/dry-run") => json(
             200,
             &value!({"cycle": ["p7"], "active": true, "inputs": [],
@@ -171,4 +176,15 @@ fn two_files_are_compared_without_any_server() {
     assert_eq!(home.knit(&["plan", "diff", "--exit-code", "a.yaml", "a.yaml"]).code, Some(0));
     home.write("bad.yaml", "images: x\n");
     assert_eq!(home.knit(&["plan", "diff", "a.yaml", "bad.yaml"]).code, Some(2));
+}
+
+#[test]
+fn what_would_be_refused_and_what_would_leave_nothing_is_said_in_words() {
+    let server = ours();
+    let home = Home::of(&server.api_root(), None);
+    let ended = home.knit(&["run", "rm", "--impact", "used"]);
+    assert_eq!(ended.code, Some(6), "{ended:?}");
+    assert!(ended.stderr.contains("error: deleting the Run r-used would be refused: the outputs"), "{}", ended.stderr);
+    let ended = home.knit(&["data", "tag", "--remove", "a:b", "--impact", "-o", "table", "d1"]);
+    assert!(ended.text().contains("would leave Data d1 with no tags\n"), "{ended:?}");
 }

@@ -73,6 +73,8 @@ fn what_a_person_types_for_an_id_finds_the_one_thing_that_is_meant() {
         (&["run", "show", "0b1"], 5, "not found"),
         (&["run", "show", "ffff"], 5, "not found"),
         (&["run", "show", "--log", "0b1c2d3e-a"], 0, RUN),
+        (&["run", "show", "--log", "--follow", "0b1c2d3e-a"], 0, RUN),
+        (&["run", "show", "--log", "--follow", "--exit-code", "0b1c2d3e-a"], 0, RUN),
         (&["run", "stop", "0b1c2d3e-a"], 0, RUN),
         (&["run", "retry", "0b1c2d3e-a"], 0, RUN),
         (&["run", "rm", "0b1c2d3e-b"], 0, TWIN),
@@ -114,6 +116,22 @@ fn several_that_may_be_meant_are_named_with_what_they_are_and_nothing_is_done() 
         )
     );
     assert!(server.requests().iter().all(|request| !request.target.contains(TWIN)), "{:?}", server.requests());
+}
+
+#[test]
+fn advice_on_an_id_fits_what_was_given() {
+    let server = server(true);
+    let home = Home::of(&server.api_root(), None);
+    for (arguments, advice) in [
+        (["plan", "show", "name=twice"], "try: give the id\n"),
+        (["plan", "show", "twice"], "try: give the id\n"),
+        (["run", "show", "0b1c"], "try: write more of the id\n"),
+        (["run", "show", "0b1"], "try: give at least 4 characters of the id\n"),
+        (["run", "show", "ffff"], "not found\n"),
+    ] {
+        let ended = home.knit(&arguments);
+        assert!(ended.stderr.ends_with(advice), "{arguments:?}: {ended:?}");
+    }
 }
 
 #[test]

@@ -253,3 +253,32 @@ fn the_licence_and_the_credits_are_printed_without_a_profile() {
     }
     assert!(!text.contains("\nknit-"));
 }
+
+#[test]
+fn amounts_and_accounts_that_no_plan_can_have_are_wrong_usage() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    for arguments in [
+        &["plan", "resource", "--set", "cpu=-1", "p1"][..],
+        &["plan", "serviceaccount", "--set", "A_b", "p1"],
+        &["plan", "serviceaccount", "--set", "-a", "p1"],
+        &["plan", "serviceaccount", "--set", "a..b", "p1"],
+        &["data", "find", "--since", "2024-05-01", "--duration", "-1h"],
+        &["run", "find", "--since", "2024-05-01", "--duration", "-1h"],
+        &["data", "find", "--columns", "id,tags,id"],
+    ] {
+        let ended = home.knit(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+    }
+    for name in ["a", "a-b.c1", "0"] {
+        assert_eq!(home.knit(&["plan", "serviceaccount", "--set", name, "p1"]).code, Some(1), "nobody is there");
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    let ended = home.knit(&["help", "data", "push"]);
+    assert_eq!((ended.code, &ended.text()), (Some(0), &home.knit(&["data", "push", "--help"]).text()), "{ended:?}");
+    assert_eq!(home.knit(&["help"]).text(), home.knit(&["--help"]).text());
+    assert_eq!(home.knit(&["help", "nothing"]).code, Some(2));
+}

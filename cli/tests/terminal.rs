@@ -5,13 +5,13 @@
 
 mod fake;
 
-use fake::{Fake, Home, json, run};
+use fake::{Answer, Fake, Home, json, run};
 use knit_api::time::Timestamp;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json as value;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 use unicode_width::UnicodeWidthStr as _;
@@ -20,6 +20,17 @@ const RUN: &str = "0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab";
 
 /// What the program writes to a terminal of this width, and how it ends.
 fn on_a_terminal(home: &Home, width: u16, environment: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    answering(home, width, environment, arguments, None)
+}
+
+/// The same, with somebody who types this as soon as there is a question mark.
+fn answering(
+    home: &Home,
+    width: u16,
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+    mut answer: Option<&str>,
+) -> (Option<i32>, String) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -28,6 +39,9 @@ fn on_a_terminal(home: &Home, width: u16, environment: &[(&str, &str)], argument
     let screen = File::options().read(true).write(true).open(std::ffi::OsStr::from_bytes(name.as_bytes())).unwrap();
     let mut command = home.command(&home.project(), arguments);
     command.env("TERM", "xterm").envs(environment.iter().copied());
+    if answer.is_some() {
+        command.stdin(screen.try_clone().unwrap());
+    }
     command.stdout(screen.try_clone().unwrap()).stderr(screen);
     let mut child = command.spawn().unwrap();
     // Only the child holds the screen then: its end is the end of what can be read.
@@ -36,6 +50,11 @@ fn on_a_terminal(home: &Home, width: u16, environment: &[(&str, &str)], argument
     let mut master = File::from(master);
     while let Ok(count @ 1..) = master.read(&mut part) {
         text.extend_from_slice(&part[..count]);
+        // The cursor is hidden once keys are read one by one.
+        let is_asked = answer.is_some() && String::from_utf8_lossy(&text).contains("\u{1b}[?25l");
+        if let Some(keys) = answer.take_if(|_| is_asked) {
+            master.write_all(keys.as_bytes()).unwrap();
+        }
     }
     (child.wait().unwrap().code(), String::from_utf8(text).unwrap().replace("\r\n", "\n"))
 }
@@ -111,4 +130,42 @@ fn a_single_thing_is_told_line_by_line_and_what_an_abbreviation_stood_for_is_sai
     );
     let (_, text) = on_a_terminal(&home, 80, &[], &["run", "show", RUN, "-o", "json"]);
     assert!(text.starts_with("{\n    \"runId\""), "{text}");
+}
+
+#[test]
+fn a_list_that_is_replaced_in_place_has_no_torn_colours_and_fits() {
+    let server = Fake::start(|request| match request.target.split('?').next().unwrap() {
+        "/api/server" => json(200, &value!({"version": "0.1.0", "capabilities": ["events"]})),
+        "/api/runs/events" => {
+            let mut run = run(RUN, "failed");
+            run["exit"] = value!({"code": 137, "message": "the worker was killed because it was out of memory"});
+            let text = format!("event: run\ndata: {run}\n\nevent: synced\ndata: {{}}\n\nevent: run\ndata: no\n\n");
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            Answer::Bytes(format!("{head}{:x}\r\n{text}\r\n0\r\n\r\n", text.len()).into_bytes())
+        }
+        _ => json(404, &value!({"message": "not found"})),
+    });
+    let home = Home::of(&server.api_root(), None);
+    for width in [60, 80, 100] {
+        let (_, text) = on_a_terminal(&home, width, &[], &["run", "find", "--watch"]);
+        assert!(!text.contains(char::REPLACEMENT_CHARACTER) && !text.contains("[38;5;1mfailed"), "{text:?}");
+        assert!(text.contains(RUN) && text.contains("failed"), "{text:?}");
+        // A board fills its lines up to the edge of the terminal.
+        let drawn: Vec<char> = text.split('\u{1b}').next().unwrap().chars().collect();
+        let lines: Vec<String> = drawn.chunks(usize::from(width)).map(|line| line.iter().collect()).collect();
+        let is_whole =
+            |line: &String| line.starts_with("STATUS  failed ") || line.starts_with(&format!("{RUN}  failed "));
+        assert!(lines[0].starts_with("ID ") && lines.iter().any(is_whole), "{width}: {lines:?}");
+    }
+}
+
+#[test]
+fn an_interrupted_question_is_an_interruption_and_the_cursor_is_back() {
+    let home = Home::of("http://127.0.0.1:1/api", None);
+    let (code, text) = answering(&home, 80, &[], &["profile", "rm", "p"], Some("\u{3}"));
+    assert_eq!(code, Some(130), "{text:?}");
+    assert!(text.contains("interrupted") && !text.contains("IO error"), "{text:?}");
+    assert!(text.rfind("\u{1b}[?25h") > text.rfind("\u{1b}[?25l"), "{text:?}");
+    let (code, text) = answering(&home, 80, &[], &["profile", "rm", "p"], Some("y"));
+    assert_eq!(code, Some(0), "{text:?}");
 }

@@ -87,7 +87,11 @@ impl Client {
         // An unknown Plan, or a server that is not there, is told at once.
         self.plan(id).await?;
         if self.can(capability::EVENTS).await? {
-            return self.follow_plan(id, look).await;
+            match self.follow_plan(id, &mut look).await {
+                // Too many follow already; the server still answers once it is quiet.
+                Err(error) if error.class() == super::Class::NotNow => {}
+                followed => return followed,
+            }
         }
         if !self.can(capability::WAIT).await? {
             return self.watch_plan(id, look).await;

@@ -1,6 +1,6 @@
 //! Requests about Runs, their logs, and waiting for their end.
 
-use super::{Client, ClientError, answer_body, next_part};
+use super::{Class, Client, ClientError, answer_body, next_part};
 use crate::endpoint;
 use crate::id::{DataId, PlanId, RunId};
 use crate::run::{Run, RunStatus};
@@ -103,14 +103,17 @@ impl Client {
 
     /// Completes when the Run is over, with the Run; until then `look` is shown how it stands, as far as
     /// the server tells when that has changed. Once the Run was found, outages shorter than a minute are
-    /// waited out.
+    /// waited out. Where too many follow events already, the server is asked to answer once it is over.
     pub async fn wait_for_run(&self, id: &RunId, mut look: impl FnMut(&Run)) -> Result<Run, ClientError> {
         let mut run = self.run(id).await?;
         if run.summary.status.is_over() {
             return Ok(run);
         }
         if self.can(capability::EVENTS).await? {
-            return self.follow_run(id, RunStatus::is_over, look).await;
+            match self.follow_run(id, RunStatus::is_over, &mut look).await {
+                Err(error) if error.class() == Class::NotNow => {}
+                followed => return followed,
+            }
         }
         let signalled = self.can(capability::WAIT).await?;
         let with_reason = self.can(capability::WAIT_UNTIL).await?;
@@ -144,7 +147,10 @@ impl Client {
     /// a minute are waited out. Completes with false at once when the server gives no such signal.
     pub async fn wait_for_start(&self, id: &RunId) -> Result<bool, ClientError> {
         if self.can(capability::EVENTS).await? {
-            return self.follow_run(id, RunStatus::has_started, |_| {}).await.map(|_| true);
+            match self.follow_run(id, RunStatus::has_started, |_| {}).await {
+                Err(error) if error.class() == Class::NotNow => {}
+                followed => return followed.map(|_| true),
+            }
         }
         if !self.can(capability::WAIT_UNTIL).await? {
             return Ok(false);
@@ -164,13 +170,16 @@ impl Client {
     }
 
     /// Completes with the Run once it is not at work any more: it is ending, or was put back to start anew. None
-    /// at once when the server gives no such signal.
+    /// at once when the server gives no such signal, or to too many already.
     pub async fn wait_while_at_work(&self, id: &RunId) -> Result<Option<Run>, ClientError> {
         if !self.can(capability::EVENTS).await? {
             return Ok(None);
         }
         let rests = |status| !matches!(status, RunStatus::Starting | RunStatus::Running);
-        self.follow_run(id, rests, |_| {}).await.map(Some)
+        match self.follow_run(id, rests, |_| {}).await {
+            Err(error) if error.class() == Class::NotNow => Ok(None),
+            followed => followed.map(Some),
+        }
     }
 
     /// One wait, which the server may end before what was waited for.

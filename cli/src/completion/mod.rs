@@ -49,7 +49,7 @@ pub fn answer(grammar: fn(&[OsString]) -> clap::Command) -> std::process::ExitCo
 /// The grammar of `knit` with what may stand at each place, extensions too.
 pub fn knit(words: &[OsString]) -> clap::Command {
     let project = Project::new(common_flags(words));
-    offer::attach(extension::with_names(Knit::command(), false), &project)
+    offer::attach(extension::with_names(Knit::command(), false), &project, words)
 }
 
 /// The text for the shell; `None` when a shell is not known or asks in an unknown way.
@@ -153,7 +153,8 @@ mod tests {
 
     fn offered(line: &[&str]) -> Vec<String> {
         let words = line.iter().map(OsString::from).collect();
-        let found = candidates(|words| offer::attach(Knit::command(), &Project::new(common_flags(words))), words);
+        let found =
+            candidates(|words| offer::attach(Knit::command(), &Project::new(common_flags(words)), words), words);
         found.iter().map(|one| one.get_value().to_str().unwrap().to_owned()).collect()
     }
 

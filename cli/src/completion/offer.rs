@@ -2,15 +2,20 @@
 //! (`DATA_ID`, `KEY:VALUE`): whoever adds a command has its words completed by calling things as they are called.
 
 use super::cache::Cache;
+use crate::contents::{Contents, Trouble, inside};
+use crate::extension::first_word;
 use crate::profile_store::ProfileStore;
 use crate::project::{Project, Server};
 use crate::terminal::plain;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use futures_util::future::join_all;
+use knit_api::bundle::{Content, Entries};
 use knit_api::candidate::{Candidate, Kind};
+use knit_api::id::DataId;
 use knit_api::run::RunStatus;
 use knit_api::server::capability;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the server may be asked, connecting and all.
@@ -30,6 +35,8 @@ enum Place {
     TagKeys,
     Status,
     Profile,
+    /// Paths in the Data that stands before them.
+    Content,
 }
 
 impl Place {
@@ -46,15 +53,29 @@ impl Place {
             "KEY" if noun == "data" => Self::TagKeys,
             "STATUS" => Self::Status,
             "PROFILE" => Self::Profile,
+            "PATH" if noun == "data" && argument.is_positional() => Self::Content,
             _ => return None,
         })
     }
 }
 
-/// The grammar with what to offer at each place.
-pub(super) fn attach(grammar: clap::Command, project: &Project) -> clap::Command {
-    let from = Source { project: project.clone(), until: Instant::now() + PATIENCE };
+/// The grammar with what to offer at each place of the line that begins with these words.
+pub(super) fn attach(grammar: clap::Command, project: &Project, words: &[OsString]) -> clap::Command {
+    let data = operand(grammar.clone(), words).filter(|word| !word.is_empty());
+    let from = Source { project: project.clone(), until: Instant::now() + PATIENCE, data };
     attach_below(grammar, "", &from)
+}
+
+/// The first word behind a command and what it belongs to that is neither a flag nor the value of one.
+fn operand(mut grammar: clap::Command, words: &[OsString]) -> Option<String> {
+    // Common flags may stand anywhere.
+    grammar.build();
+    let (mut command, mut words) = (&grammar, words);
+    for _ in 0..2 {
+        words = words.get(first_word(command, words)?..)?;
+        command = command.find_subcommand(words.first()?)?;
+    }
+    words.get(first_word(command, words)?)?.to_str().map(str::to_owned)
 }
 
 fn attach_below(command: clap::Command, noun: &str, from: &Source) -> clap::Command {
@@ -98,6 +119,8 @@ fn begins(word: &str, begun: &OsStr) -> bool {
 struct Source {
     project: Project,
     until: Instant,
+    /// Behind a command on Data, which one.
+    data: Option<String>,
 }
 
 impl Source {
@@ -115,9 +138,14 @@ impl Source {
                 keys.into_iter().filter_map(|value| shown(&Candidate { value, hint: String::new() }, begun)).collect()
             }
             Place::Status => {
-                RunStatus::ALL.iter().map(|s| s.as_str()).filter(|s| s.starts_with(begun)).map(Into::into).collect()
+                let known = RunStatus::ALL.iter().filter(|status| **status != RunStatus::Invalidated);
+                known.map(|s| s.as_str()).filter(|s| s.starts_with(begun)).map(Into::into).collect()
             }
             Place::Profile => self.profiles(begun).unwrap_or_default(),
+            Place::Content => {
+                let known = self.waiting(async |server| self.contents(server, begun).await).flatten();
+                known.iter().flatten().filter_map(|one| shown(one, begun)).collect()
+            }
         }
     }
 
@@ -131,15 +159,50 @@ impl Source {
 
     /// What the server knows, or what it has said a moment ago; nothing when it cannot be asked in time.
     fn ask(&self, kinds: &[Kind], begun: &str) -> Vec<Candidate> {
-        let Ok(server) = self.project.server() else { return Vec::new() };
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-            return Vec::new();
-        };
-        let answers = runtime
-            .block_on(async { join_all(kinds.iter().map(|kind| self.ask_for(&server, *kind, begun))).await.concat() });
+        let all = async |server: &Server| join_all(kinds.iter().map(|kind| self.ask_for(server, *kind, begun))).await;
+        self.waiting(all).map(|answers| answers.concat()).unwrap_or_default()
+    }
+
+    fn waiting<T>(&self, ask: impl AsyncFnOnce(&Server) -> T) -> Option<T> {
+        let server = self.project.server().ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let answer = runtime.block_on(ask(&server));
         // A name that is still being looked up is not waited for.
         runtime.shutdown_background();
-        answers
+        Some(answer)
+    }
+
+    /// What is in the folder of the Data in which the begun path ends.
+    async fn contents(&self, server: &Server, begun: &str) -> Option<Vec<Candidate>> {
+        let given = self.data.as_deref()?;
+        let at = begun.rfind('/').map_or(0, |slash| slash + 1);
+        let folder = begun.get(..at)?.to_owned();
+        let under = inside(Path::new(&folder)).ok()?;
+        let cache = Cache::for_user();
+        let token = server.token().unwrap_or_default();
+        let key = Cache::key(&[server.client.root().as_str(), token, "content", given, begun]);
+        if let Some(known) = cache.as_ref().and_then(|cache| cache.read(&key)) {
+            return Some(known);
+        }
+        let asked = async {
+            if !server.client.can(capability::CONTENT).await.ok()? {
+                return None;
+            }
+            // What stands for one Data alone is looked up in silence.
+            let id = match &self.ask_for(server, Kind::Data, given).await[..] {
+                [one] => one.value.clone(),
+                _ => given.to_owned(),
+            };
+            let contents = Contents::of(server, &DataId::from(id), &under, "").await.ok()?;
+            let begun = begun.to_owned();
+            let names = contents.read(server, move |entries| names(entries, &under, &folder, &begun)).await;
+            names.ok()
+        };
+        let answered = tokio::time::timeout_at(self.until.into(), asked).await.ok().flatten();
+        if let Some(cache) = cache {
+            cache.write(&key, answered.as_deref());
+        }
+        answered
     }
 
     async fn ask_for(&self, server: &Server, kind: Kind, begun: &str) -> Vec<Candidate> {
@@ -161,6 +224,28 @@ impl Source {
         }
         answered.unwrap_or_default()
     }
+}
+
+/// Of the entries right below a folder those that a path may become; behind a folder among them stands a slash.
+fn names(entries: &mut dyn Entries, under: &[u8], folder: &str, begun: &str) -> Result<Vec<Candidate>, Trouble> {
+    let mut found = Vec::new();
+    while let Some(entry) = entries.next()? {
+        let name = match entry.path.strip_prefix(under) {
+            Some(below) if under.is_empty() => below,
+            Some([b'/', below @ ..]) => below,
+            _ => continue,
+        };
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        if found.len() == MOST || name.is_empty() || name.contains('/') {
+            continue;
+        }
+        let slash = if matches!(entry.content, Content::Directory) { "/" } else { "" };
+        let value = format!("{folder}{name}{slash}");
+        if value.starts_with(begun) {
+            found.push(Candidate { value, hint: String::new() });
+        }
+    }
+    Ok(found)
 }
 
 /// A candidate for the shell; `None` for what nobody could have meant, or what would steer a terminal.

@@ -1,6 +1,7 @@
 //! Questions to a person: asked only on a terminal, and `--yes` answers them beforehand.
 
-use super::{Failure, stderr_is_terminal};
+use super::{ExitCode, Failure, stderr_is_terminal};
+use dialoguer::console::Term;
 use std::io::IsTerminal as _;
 
 /// Whether there is somebody to ask.
@@ -11,7 +12,7 @@ pub fn can_ask() -> bool {
 /// Asks whether to go on; the default is no. With `yes` nothing is asked.
 ///
 /// # Errors
-/// A usage failure when nobody can be asked.
+/// A usage failure when nobody can be asked; Ctrl-C as an answer is an interruption.
 pub fn confirm(question: &str, yes: bool) -> Result<bool, Failure> {
     if yes {
         return Ok(true);
@@ -21,9 +22,17 @@ pub fn confirm(question: &str, yes: bool) -> Result<bool, Failure> {
             .why("there is no terminal on which to ask")
             .advice("repeat the command with --yes"));
     }
-    dialoguer::Confirm::new()
-        .with_prompt(super::plain(question))
-        .default(false)
-        .interact()
-        .map_err(|e| Failure::new("cannot ask for confirmation").why(e))
+    dialoguer::Confirm::new().with_prompt(super::plain(question)).default(false).interact().map_err(
+        |dialoguer::Error::IO(e)| {
+            // The question has hidden the cursor, and stands on a line that is not ended.
+            let screen = Term::stderr();
+            let _ = screen.show_cursor();
+            let _ = screen.write_line("");
+            if e.kind() == std::io::ErrorKind::Interrupted {
+                Failure::new("interrupted").exit(ExitCode::Interrupted)
+            } else {
+                Failure::new("cannot ask for confirmation").why(e)
+            }
+        },
+    )
 }

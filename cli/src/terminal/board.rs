@@ -38,9 +38,14 @@ impl Board {
         usize::from(self.term.size().0).saturating_sub(2).max(1)
     }
 
+    /// How wide a line may be.
+    pub fn width(&self) -> usize {
+        usize::from(self.term.size().1).saturating_sub(1)
+    }
+
     /// Replaces everything: these lines, as far as there is room, how many more there are besides, and the last line.
     pub fn show<I: IntoIterator<Item: AsRef<str>>>(&self, lines: I, mut more: usize, last: &str) {
-        let width = usize::from(self.term.size().1).saturating_sub(1);
+        let width = self.width();
         let mut lines: Vec<String> = lines.into_iter().map(|line| cut(line.as_ref(), width)).collect();
         let room = self.room();
         if lines.len() > room || (more > 0 && lines.len() == room) {

@@ -59,19 +59,35 @@ fn has_colour(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bo
     terminal && !is("TERM", "dumb") && !is("CLICOLOR", "0")
 }
 
-/// Writes a result to stdout and flushes it.
+/// Writes a result to stdout and flushes it. That its reader went away (`| head`) is no reason to leave work undone,
+/// or to end as if it had gone well: the result is not read then, and that is all.
 ///
 /// # Errors
-/// A [`Failure`]; a reader that went away (`| head`) gives one that ends the program quietly.
+/// A [`Failure`] when stdout cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
+    match write(text) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|e| Failure::stdout(&e)),
+    }
+}
+
+/// As [`print`], for commands that do nothing but print, piece by piece: when nobody reads any more, they may stop.
+///
+/// # Errors
+/// A [`Failure`]; a reader that went away gives one that ends the program quietly.
+pub fn print_while_read(text: &str) -> Result<(), Failure> {
+    write(text).map_err(|e| Failure::stdout(&e))
+}
+
+fn write(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Failure::stdout(&e))
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
 }
 
 /// Copies a result to stdout and flushes it.
 ///
 /// # Errors
-/// A [`Failure`], as [`print()`] has it.
+/// A [`Failure`], as [`print_while_read`] has it.
 pub fn print_from(text: &mut dyn std::io::Read) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     std::io::copy(text, &mut stdout).and_then(|_| stdout.flush()).map_err(|e| Failure::stdout(&e))

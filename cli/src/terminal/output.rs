@@ -109,6 +109,10 @@ impl Columns {
             }
         }
         let selection = if self.columns.is_empty() { None } else { Some(table.select(&self.columns)?) };
+        if let Some(twice) = selection.as_ref().and_then(Selection::repeated) {
+            return Err(Failure::usage(format!("the column \"{}\" stands twice in --columns", self.columns[twice]))
+                .advice("name it once"));
+        }
         Ok(Look { chosen: Some(chosen.unwrap_or(Format::Table)), selection, headers: !self.no_headers })
     }
 }

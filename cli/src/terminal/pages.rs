@@ -2,7 +2,7 @@
 
 use super::output::{list_end, list_item};
 use super::table::{Layout, View};
-use super::{Cell, Failure, Format, Look, Table, print};
+use super::{Cell, Failure, Format, Look, Table, print_while_read};
 use futures_util::{Stream, StreamExt as _};
 use serde::Serialize;
 use std::pin::pin;
@@ -29,7 +29,7 @@ impl<T: Serialize> Pages<T> {
     /// # Errors
     /// The first error of the stream, or a [`Failure`] of stdout.
     pub async fn print(self, look: &Look, pages: impl Stream<Item = Result<Vec<T>, Failure>>) -> Result<(), Failure> {
-        self.print_to(print, look, pages).await
+        self.print_to(print_while_read, look, pages).await
     }
 
     async fn print_to(

@@ -19,10 +19,12 @@ where
     };
     let outcome = runtime.block_on(async {
         tokio::select! {
-            outcome = program => outcome,
+            // First, so that signals are ours before the program does anything: a question must end in order.
+            biased;
             () = interrupted() => {
                 Err(Failure::new("interrupted").exit(ExitCode::Interrupted))
             }
+            outcome = program => outcome,
         }
     });
     // Work on other threads notices that its channel is closed, and removes what it left unfinished.

@@ -14,6 +14,8 @@ pub struct Rows {
     header: &'static str,
     out: BufWriter<Stdout>,
     printed: usize,
+    /// Goes on when nobody reads.
+    to_the_end: bool,
 }
 
 impl Rows {
@@ -21,7 +23,14 @@ impl Rows {
     /// the end: a list that fails at once leaves stdout alone.
     pub fn begin(format: Format, header: &'static str) -> Self {
         let out = BufWriter::with_capacity(PIECE, std::io::stdout());
-        Self { format, header, out, printed: 0 }
+        Self { format, header, out, printed: 0, to_the_end: false }
+    }
+
+    /// For a list whose end decides how the command ends: a reader that goes away does not keep it from coming.
+    #[must_use]
+    pub fn to_the_end(mut self) -> Self {
+        self.to_the_end = true;
+        self
     }
 
     /// Prints one item: its value, the line that a person reads, or its name. Lines and names must be plain.
@@ -49,7 +58,8 @@ impl Rows {
             self.open()?;
         }
         self.write(list_end(self.format, self.printed))?;
-        self.out.flush().map_err(|e| Failure::stdout(&e))?;
+        let flushed = self.out.flush();
+        self.written(flushed)?;
         Ok(self.printed)
     }
 
@@ -61,6 +71,14 @@ impl Rows {
     }
 
     fn write(&mut self, text: &str) -> Result<(), Failure> {
-        self.out.write_all(text.as_bytes()).map_err(|e| Failure::stdout(&e))
+        let written = self.out.write_all(text.as_bytes());
+        self.written(written)
+    }
+
+    fn written(&self, outcome: std::io::Result<()>) -> Result<(), Failure> {
+        match outcome {
+            Err(e) if self.to_the_end && e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome.map_err(|e| Failure::stdout(&e)),
+        }
     }
 }

@@ -129,6 +129,13 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection(Vec<usize>);
 
+impl Selection {
+    /// The place in the selection of the first column that stands in it before.
+    pub(super) fn repeated(&self) -> Option<usize> {
+        (0..self.0.len()).find(|n| self.0[..*n].contains(&self.0[*n]))
+    }
+}
+
 /// What a table looks like to whoever reads it.
 #[derive(Clone, Debug)]
 pub struct View {

@@ -44,7 +44,9 @@ impl Diff {
         let differences = if equal {
             Rows::begin(format, "").end()?
         } else {
-            before.read_both(after, &server, move |before, after| compare(before, after, format)).await?
+            let rows = Rows::begin(format, "");
+            let rows = if self.exit_code { rows.to_the_end() } else { rows };
+            before.read_both(after, &server, move |before, after| compare(before, after, rows)).await?
         };
         if differences == 0 && matches!(format, Format::Table | Format::Wide) {
             note("no differences");
@@ -74,8 +76,7 @@ fn next(entries: &mut dyn Entries) -> Result<Option<Kept>, Trouble> {
 }
 
 /// Prints the differences; tells how many there are.
-fn compare(before: &mut dyn Entries, after: &mut dyn Entries, format: Format) -> Result<usize, Trouble> {
-    let mut rows = Rows::begin(format, "");
+fn compare(before: &mut dyn Entries, after: &mut dyn Entries, mut rows: Rows) -> Result<usize, Trouble> {
     let (mut old, mut new) = (next(before)?, next(after)?);
     loop {
         let order = match (&old, &new) {

@@ -1,6 +1,6 @@
 //! `knit data find`.
 
-use crate::args::{Choice, Order, count, order, yes_no_both};
+use crate::args::{self, Choice, Order, count, order, yes_no_both};
 use crate::project::Project;
 use crate::terminal::{ExitCode, Failure, Pages, TableOutput};
 use futures_util::StreamExt as _;
@@ -36,7 +36,7 @@ pub struct Find {
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_loose, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// And before --since plus this (90s, 1h30m)
-    #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", value_parser = args::span, requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     #[command(flatten)]
     output: TableOutput,

@@ -51,7 +51,8 @@ impl Verify {
             note(&format!("{of} is as registered: {entries} entries, {bytes} bytes"));
             return Ok(ExitCode::Ok);
         }
-        Err(Failure::new(format!("{of} is not what was registered as {}", self.id))
+        let registered = if self.folder.is_some() { format!(" as {}", self.id) } else { String::new() };
+        Err(Failure::new(format!("{of} is not what was registered{registered}"))
             .why(if differences == 1 { "one entry differs".into() } else { format!("{differences} entries differ") })
             .exit(ExitCode::Integrity))
     }
@@ -65,7 +66,7 @@ impl Verify {
         let asked = server.by_id(&self.id, async |id| server.client.verify(id).await).await;
         let mut verification = asked.map_err(failed)?;
         let progress = Progress::bytes(&format!("verifying {}", self.id), None);
-        let mut rows = Rows::begin(format, "");
+        let mut rows = Rows::begin(format, "").to_the_end();
         let mut named = 0;
         loop {
             match verification.next().await.map_err(failed)? {
@@ -94,7 +95,7 @@ impl Verify {
         let contents = Contents::of(server, &self.id, b"", &what).await?;
         let (folder, told) = (folder.to_owned(), what.clone());
         let totals = contents.read_at_leisure(server, move |entries| {
-            let mut rows = Rows::begin(format, "");
+            let mut rows = Rows::begin(format, "").to_the_end();
             let mut unprinted = None;
             let mut watch = |compared: Compared<'_>| match compared {
                 Compared::Differs { path, how } => match print(&mut rows, path, how) {

@@ -32,7 +32,10 @@ pub struct Resource {
 
 fn amount(text: &str) -> Result<(String, Quantity), String> {
     let (kind, amount) = text.split_once('=').ok_or_else(|| format!("\"{text}\" has no \"=\": write TYPE=QUANTITY"))?;
-    let amount = amount.trim().parse().map_err(|e: QuantityError| e.to_string())?;
+    let amount: Quantity = amount.trim().parse().map_err(|e: QuantityError| e.to_string())?;
+    if amount.is_negative() {
+        return Err(format!("{amount} is negative: nothing can run on that"));
+    }
     Ok((kind.trim().to_owned(), amount))
 }
 

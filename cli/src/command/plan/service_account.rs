@@ -36,6 +36,17 @@ fn name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("it is empty: write a name, or --unset instead of --set".to_owned());
     }
+    let is_letter_or_digit = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_part = |part: &str| {
+        let bytes = part.as_bytes();
+        let ends = bytes.first().is_some_and(is_letter_or_digit) && bytes.last().is_some_and(is_letter_or_digit);
+        ends && bytes.iter().all(|byte| is_letter_or_digit(byte) || *byte == b'-')
+    };
+    if !text.split('.').all(is_part) {
+        return Err("no service account has such a name: write a-z, 0-9, '-' and '.', with a letter or digit at both \
+                    ends"
+            .to_owned());
+    }
     Ok(text.to_owned())
 }
 

@@ -47,13 +47,13 @@ pub struct Find {
     #[arg(long, value_name = "TIME", value_parser = Timestamp::parse_loose, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// And changed before --since plus this (90s, 1h30m)
-    #[arg(long, value_name = "DURATION", requires = "since", allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", value_parser = args::span, requires = "since", allow_hyphen_values = true)]
     duration: Option<Duration>,
     /// Go on after the list: on a terminal the table is replaced in place, elsewhere each change of a Run is one
     /// line of JSON. After a broken connection everything is told again
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = args::switch, action = clap::ArgAction::Set,
-          conflicts_with = "since")]
+          conflicts_with_all = ["since", "sort", "limit"])]
     watch: bool,
     #[command(flatten)]
     output: LongTableOutput,
@@ -68,7 +68,7 @@ pub struct Find {
 /// Deleted Runs cannot be asked for.
 fn status(text: &str) -> Result<RunStatus, String> {
     match text.parse() {
-        Ok(RunStatus::Invalidated) => Err("deleted Runs cannot be found".to_owned()),
+        Ok(RunStatus::Invalidated) => Err("deleted Runs cannot be asked for".to_owned()),
         Ok(status) => Ok(status),
         Err(e) => Err(match nearest(text, &RunStatus::ALL.map(RunStatus::as_str)) {
             Some(near) => format!("there is no such status of a Run: did you mean {near}?"),

@@ -15,9 +15,16 @@ pub async fn foresee(server: &Server, id: &RunId, of: Deed, format: Option<Forma
     show(&impact, || explained::run_impact(&impact), &going(&impact), format)?;
     match &impact.refused {
         None => Ok(ExitCode::Ok),
-        Some(refused) => Err(Failure::new(format!("it would be refused to {of} the Run {}", impact.run))
+        Some(refused) => Err(Failure::new(format!("{} the Run {} would be refused", deed(of), impact.run))
             .why(&refused.reason)
             .exit(ExitCode::Conflict)),
+    }
+}
+
+fn deed(of: Deed) -> &'static str {
+    match of {
+        Deed::Rm => "deleting",
+        Deed::Retry => "retrying",
     }
 }
 

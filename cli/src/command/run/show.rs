@@ -112,7 +112,7 @@ impl RunShow {
             let mut passed: u64 = 0;
             loop {
                 match log.next().await {
-                    Ok(None) if self.follow && self.starts_anew(server).await.map_err(|e| failed(&e))? => {
+                    Ok(None) if self.follow && Self::starts_anew(server, &id).await.map_err(|e| failed(&e))? => {
                         printed = 0;
                         break;
                     }
@@ -124,7 +124,13 @@ impl RunShow {
                             stdout.write_all(&part[known..]).await?;
                             stdout.flush().await
                         };
-                        write.await.map_err(|e| Failure::stdout(&e))?;
+                        match write.await {
+                            // Nobody reads it; the fate of the Run is still asked for.
+                            Err(e) if self.exit_code && e.kind() == std::io::ErrorKind::BrokenPipe => {
+                                return Ok(ExitCode::Ok);
+                            }
+                            written => written.map_err(|e| Failure::stdout(&e))?,
+                        }
                         printed = printed.max(passed);
                         if known < part.len() {
                             breaks = 0;
@@ -142,14 +148,14 @@ impl RunShow {
     }
 
     /// Whether the log ended although the Run goes on: a server that stops puts its Runs back.
-    async fn starts_anew(&self, server: &Server) -> Result<bool, ClientError> {
+    async fn starts_anew(server: &Server, id: &RunId) -> Result<bool, ClientError> {
         let mut breaks = 0;
         let run = loop {
             let seen = if breaks == 0 {
-                server.client.wait_while_at_work(&self.id).await
+                server.client.wait_while_at_work(id).await
             } else {
                 // The server was away: what is at work now is not what this log was of.
-                server.client.run(&self.id).await.map(Some)
+                server.client.run(id).await.map(Some)
             };
             match seen {
                 Err(error) if breaks < MOST_BREAKS && is_break(&error) => {
@@ -162,7 +168,7 @@ impl RunShow {
         let Some(status) = run.map(|run| run.summary.status) else { return Ok(false) };
         let anew = !status.has_started() || status == RunStatus::Running;
         if anew {
-            note(&format!("the Run {} was put back and starts anew", self.id));
+            note(&format!("the Run {id} was put back and starts anew"));
         }
         Ok(anew)
     }
