@@ -258,6 +258,9 @@ fn what_is_no_longer_as_registered_is_named() {
     world.knit(&["data", "cat", &data, "sub/new\nline"]).fails(8, &["is not what was registered"]);
 }
 
+/// Does something to a volume on the server's disk.
+type Damage = fn(&Path) -> std::io::Result<()>;
+
 #[test]
 fn what_is_no_longer_as_registered_is_never_pulled() {
     if !able(&[ROOT]) {
@@ -289,7 +292,6 @@ fn what_is_no_longer_as_registered_is_never_pulled() {
         assert_eq!(header(&answer, "x-knit-digest").len(), 64, "{accept}");
     }
 
-    type Damage = fn(&Path) -> std::io::Result<()>;
     let damages: [(&str, Damage); 6] = [
         ("damaged", |root| fs::write(root.join("a.txt"), "alphA\n")),
         ("replaced by a link", |root| {
