@@ -42,7 +42,9 @@ pub const CHECKSUM_MD5: &str = "x-checksum-md5";
 pub const MANIFEST: &str = "application/vnd.knit.manifest+zstd";
 /// Lines of JSON.
 pub const LINES: &str = "application/x-ndjson";
-/// Header of a manifest: the root digest of its Data.
+/// Header of a manifest and of a whole Data: the root digest that was registered. In a request for a Data it says
+/// that the client compares it with the digest that a bundle closes with, and is to have the bundle in any case; to
+/// others one that differs is never sent to its end.
 pub const DIGEST: &str = "x-knit-digest";
 /// Parameter of a download: a glob; may be repeated.
 pub const INCLUDE: &str = "include";

@@ -1,4 +1,4 @@
-//! Long lists as the client reads them: in pages where the server knows them, whole where it does not.
+//! Long lists as the client reads them: whole as they arrive, and in pages where only some are wanted.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -61,11 +61,61 @@ fn targets(server: &Fake) -> Vec<String> {
 fn pages_are_read_until_none_follows() {
     let server = with_pages();
     let query = DataQuery { tags: vec![Tag::new("a", "b")], transient: Some(false), ..DataQuery::default() };
-    let pages = listed(&server, query, Listing { reverse: true, limit: None }).unwrap();
+    let pages = listed(&server, query, Listing { reverse: true, limit: Some(600) }).unwrap();
     assert_eq!(pages, [vec!["1", "2"], vec!["3", "4"], vec!["5"]]);
-    let asked = "/api/data?tag=a%3Ab&transient=false&limit=500";
-    let expected = ["", "&after=c1", "&after=c2"].map(|after| format!("{asked}{after}&reverse="));
-    assert_eq!(targets(&server), expected);
+    let asked = "/api/data?tag=a%3Ab&transient=false";
+    let expected = [(500, ""), (500, "&after=c1"), (500, "&after=c2")];
+    assert_eq!(targets(&server), expected.map(|(limit, after)| format!("{asked}&limit={limit}{after}&reverse=")));
+}
+
+/// A server that sends this as a list, in pieces of so many bytes.
+fn in_pieces(body: String, size: usize, ends: bool) -> Fake {
+    Fake::start(move |request| {
+        if request.target == "/api/server" {
+            return json(200, &value!({"version": "0.1.0", "capabilities": ["pages"]}));
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut bytes = head.as_bytes().to_vec();
+        for piece in body.as_bytes().chunks(size) {
+            bytes.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+            bytes.extend_from_slice(piece);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        if !ends {
+            return Answer::Close(bytes);
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        Answer::Bytes(bytes)
+    })
+}
+
+#[test]
+fn without_a_limit_one_request_brings_all_of_one_moment() {
+    let all: Vec<String> = (0..2000).map(|number| number.to_string()).collect();
+    let body = serde_json::to_string_pretty(&all.iter().map(|id| data(id)).collect::<Vec<_>>()).unwrap();
+    for size in [7, 1000, 1 << 20] {
+        let server = in_pieces(body.clone(), size, true);
+        let query = DataQuery { transient: Some(false), ..DataQuery::default() };
+        let found = listed(&server, query, Listing { reverse: true, limit: None }).unwrap();
+        assert!(found.concat() == all, "{size}");
+        assert_eq!(targets(&server), ["/api/data?transient=false&reverse="]);
+    }
+    let server = in_pieces(body.clone(), 1000, true);
+    let found = listed(&server, DataQuery::default(), Listing { reverse: false, limit: Some(10_000) }).unwrap();
+    assert!(found.concat() == all);
+    assert_eq!(targets(&server), ["/api/data"], "no page holds so many");
+}
+
+#[test]
+fn a_whole_list_that_does_not_come_to_its_end_is_not_taken_for_one() {
+    let body = value!([data("1"), data("2")]).to_string();
+    let cut = body[..body.len() - 1].to_owned();
+    for (body, ends) in [(body.clone(), false), (cut.clone(), true), (cut, false), (format!("{body}x"), true)] {
+        let server = in_pieces(body.clone(), 100, ends);
+        assert!(listed(&server, DataQuery::default(), Listing::default()).is_err(), "{body}");
+    }
+    let server = in_pieces("[]".to_owned(), 1, true);
+    assert!(listed(&server, DataQuery::default(), Listing::default()).unwrap().is_empty());
 }
 
 #[test]
@@ -104,7 +154,7 @@ fn an_error_ends_the_list_and_is_told() {
         _ => page(&value!([fake::run("r1", "done")]), Some("c1")),
     });
     let ended = tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let pages = client(&server).list_runs(RunQuery::default(), Listing::default());
+        let pages = client(&server).list_runs(RunQuery::default(), Listing { reverse: false, limit: Some(2) });
         pages.map(|page| page.map(|page| page.len()).map_err(|error| error.to_string())).collect::<Vec<_>>().await
     });
     assert_eq!(ended, [Ok(1), Err("no more".to_owned())]);

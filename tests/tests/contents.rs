@@ -258,6 +258,72 @@ fn what_is_no_longer_as_registered_is_named() {
     world.knit(&["data", "cat", &data, "sub/new\nline"]).fails(8, &["is not what was registered"]);
 }
 
+/// Does something to a volume on the server's disk.
+type Damage = fn(&Path) -> std::io::Result<()>;
+
+#[test]
+fn what_is_no_longer_as_registered_is_never_pulled() {
+    if !able(&[ROOT]) {
+        return;
+    }
+    let world = World::start();
+    let folder = sample(&world);
+    let into = world.base().join("into");
+    let pull = |data: &str, way: &[&str]| {
+        let _ = fs::remove_dir_all(&into);
+        world.knit(&[&["data", "pull"], way, &[data, into.to_str().expect("UTF-8")]].concat())
+    };
+    let curl = |data: &str, accept: &str| {
+        let path = format!("/api/data/{data}");
+        let mut request = Request::new("GET", &path).header("TE", "trailers").header("Accept", accept);
+        if let Some(token) = world.token() {
+            request = request.bearer(&token);
+        }
+        request.exchange(&world.api())
+    };
+    let bundles = ["application/vnd.knit.bundle", "application/vnd.knit.bundle+zstd"];
+    let forms = [bundles[0], bundles[1], "*/*"];
+    let whole = world.push(&folder, &[]);
+    for way in [&["-x"][..], &[], &["--format", "tar"], &["--format", "tar.zst"]] {
+        pull(&whole, way).ok();
+    }
+    for accept in forms {
+        let answer = curl(&whole, accept).expect("all of it").status(200);
+        assert_eq!(header(&answer, "x-knit-digest").len(), 64, "{accept}");
+    }
+
+    let damages: [(&str, Damage); 6] = [
+        ("damaged", |root| fs::write(root.join("a.txt"), "alphA\n")),
+        ("replaced by a link", |root| {
+            fs::remove_file(root.join("a.txt"))?;
+            symlink("/etc/passwd", root.join("a.txt"))
+        }),
+        ("missing", |root| fs::remove_file(root.join("zero"))),
+        ("extra", |root| fs::write(root.join("sub/deep/extra"), "")),
+        ("missing folder", |root| fs::remove_dir(root.join("empty"))),
+        ("other mode", |root| fs::set_permissions(root.join("a.txt"), fs::Permissions::from_mode(0o600))),
+    ];
+    for (how, damage) in damages {
+        let data = world.push(&folder, &[]);
+        damage(&volume(&world, &data)).expect(how);
+        for way in [&["-x"][..], &["--format", "tar"], &["--format", "tar.zst"]] {
+            let told = ["at the server is not what was registered", "knit data verify"];
+            pull(&data, way).fails(8, &told);
+            assert_eq!(fs::read_dir(&into).expect("the folder").count(), 0, "{how}: nothing of it stays");
+        }
+        pull(&data, &[]).fails(1, &["broke", "knit data verify"]);
+        assert_eq!(fs::read_dir(&into).expect("the folder").count(), 0, "{how}: nothing of it stays");
+        world.knit(&["data", "pull", "--format", "tar", &data, "-"]).fails(8, &["not what was registered"]);
+        world.knit(&["data", "pull", &data, "-"]).fails(1, &["broke", "knit data verify"]);
+        for accept in forms {
+            assert!(curl(&data, accept).is_err(), "{how}: {accept} has no end");
+        }
+        let log = fs::read_to_string(world.dir().join("knitd.log")).expect("the log");
+        assert!(log.lines().any(|line| line.contains(&data) && line.contains("not what was registered")), "{log}");
+    }
+    world.knit(&["data", "pull", "-x", "--include", &"{".repeat(500), &whole]).fails(2, &["--include", "{{{"]);
+}
+
 #[test]
 fn ranges_are_served_as_http_says() {
     if !able(&[ROOT]) {

@@ -1,5 +1,6 @@
 //! Why a folder could not be packed, unpacked or sealed, and whose fault it is.
 
+use super::manifest::Digest;
 use super::tree::{Special, path_from_bytes};
 use std::fmt::{self, Write as _};
 use std::io;
@@ -71,6 +72,14 @@ pub enum Error {
     BadContent {
         /// What is wrong with it.
         why: String,
+    },
+    /// What is in the folder is not what it should come to.
+    #[error("it is not what was registered: its digest is {found}, and that of what was registered {expected}")]
+    Differs {
+        /// The root digest that it should have.
+        expected: Digest,
+        /// The one that it has.
+        found: Digest,
     },
     /// The stream itself could not be read or passed on.
     #[error("the transfer broke off: {cause}")]

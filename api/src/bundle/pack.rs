@@ -25,6 +25,9 @@ pub struct PackOptions {
     pub dereference: bool,
     /// Only these entries, and the folders above them.
     pub only: Option<Selection>,
+    /// The root digest that all of it must come to. In either form the stream gets its end only if it does; the
+    /// content is read only once.
+    pub expected: Option<Digest>,
     /// What is refused here, before a receiver refuses it.
     pub limits: Limits,
 }
@@ -36,7 +39,7 @@ pub struct PackOptions {
 /// # Errors
 /// [`Error::Source`] for what cannot be read, [`Error::NotData`] for sockets, FIFOs and devices,
 /// [`Error::Changed`] for a file that is written to meanwhile and a folder whose entries come and go, [`Error::LinkLoop`],
-/// [`Error::TooLarge`]; each names the path. [`Error::Stream`] if `out` fails.
+/// [`Error::TooLarge`]; each names the path. [`Error::Differs`] if it is not what is expected. [`Error::Stream`] if `out` fails.
 pub fn pack<W: Write>(
     source: &Path,
     form: Form,
@@ -108,6 +111,7 @@ fn broke_off(cause: io::Error) -> Error {
 struct Packer<'a, W> {
     walker: Walker,
     limits: &'a Limits,
+    expected: Option<Digest>,
     observer: &'a mut dyn Observer,
     out: &'a mut W,
     tally: Tally,
@@ -126,7 +130,9 @@ struct First {
 impl<'a, W: Write> Packer<'a, W> {
     fn new(walker: Walker, options: &'a PackOptions, observer: &'a mut dyn Observer, out: &'a mut W) -> Self {
         let buffer = vec![0; STEP];
-        Self { walker, limits: &options.limits, observer, out, tally: Tally::default(), buffer, above: Vec::new() }
+        let PackOptions { limits, expected, .. } = options;
+        let (tally, above) = (Tally::default(), Vec::new());
+        Self { walker, limits, expected: *expected, observer, out, tally, buffer, above }
     }
 
     fn bundle(mut self) -> Result<Summary, Error> {
@@ -165,30 +171,51 @@ impl<'a, W: Write> Packer<'a, W> {
             manifest.record(Entry { path: self.walker.path(), mode, content })?;
         }
         let digest = manifest.finish()?;
+        self.check(digest)?;
         header::write_closing(self.out, digest, self.tally.entries).map_err(broke_off)?;
         header::write_end(self.out).map_err(broke_off)?;
         Ok(Summary { digest: Some(digest), entries: self.tally.entries, bytes: self.tally.bytes })
     }
 
     fn tar_gz(mut self) -> Result<Summary, Error> {
+        // The folders are not sent, but what is expected covers them.
+        let mut manifest = self.expected.map(|_| ManifestWriter::new(None)).transpose()?;
         while let Some(found) = self.walker.next()? {
-            if matches!(found, Found::Directory(_)) {
-                continue;
+            if !matches!(found, Found::Directory(_)) {
+                self.begin(&found)?;
             }
-            self.begin(&found)?;
-            match &found {
-                Found::Directory(_) => {}
-                Found::Link(target, look) => self.link(target, &whole_seconds(look))?,
+            let (mode, content) = match &found {
+                Found::Directory(look) => (look.mode, Content::Directory),
+                Found::Link(target, look) => {
+                    self.link(target, &whole_seconds(look))?;
+                    (look.mode, Content::Link { target })
+                }
                 Found::File(file, look) => {
                     let path = self.walker.path();
                     write_head(self.out, EntryType::Regular, path, &whole_seconds(look), &[], None)?;
-                    self.content(file, look, None)?;
+                    let mut hasher = blake3::Hasher::new();
+                    self.content(file, look, manifest.is_some().then_some(&mut hasher))?;
+                    (look.mode, Content::File { size: look.size, hash: hasher.finalize().into() })
                 }
                 Found::Special(kind) => return Err(self.not_data(*kind)),
+            };
+            if let Some(manifest) = &mut manifest {
+                manifest.record(Entry { path: self.walker.path(), mode, content })?;
             }
+        }
+        if let Some(manifest) = manifest {
+            self.check(manifest.finish()?)?;
         }
         header::write_end(self.out).map_err(broke_off)?;
         Ok(Summary { digest: None, entries: self.tally.entries, bytes: self.tally.bytes })
+    }
+
+    /// Refuses what does not come to what is expected.
+    fn check(&self, found: Digest) -> Result<(), Error> {
+        match self.expected {
+            Some(expected) if expected != found => Err(Error::Differs { expected, found }),
+            _ => Ok(()),
+        }
     }
 
     fn begin(&mut self, found: &Found) -> Result<(), Error> {

@@ -63,11 +63,16 @@ impl Selection {
             }
             let whole = if anchored { from_root.to_owned() } else { format!("**/{from_root}") };
             let understood = GlobBuilder::new(&whole).literal_separator(true).backslash_escape(true).build();
-            set.add(understood.map_err(|error| bad(&error.kind().to_string()))?);
+            let understood = understood.map_err(|error| bad(&error.kind().to_string()))?;
+            // One that is too much for the matcher is known only from an attempt, which names none when there are
+            // several.
+            let alone = GlobSetBuilder::new().add(understood.clone()).build();
+            alone.map_err(|_| bad("it is nested too deep, or stands for too much"))?;
+            set.add(understood);
         }
-        let globs = set.build().map_err(|error| BadPattern {
-            glob: error.glob().unwrap_or_default().to_owned(),
-            why: error.kind().to_string(),
+        let globs = set.build().map_err(|_| BadPattern {
+            glob: globs.first().map(|glob| glob.as_ref().to_owned()).unwrap_or_default(),
+            why: "it and the globs beside it stand for too much together".to_owned(),
         })?;
         Ok(Self { globs })
     }
@@ -160,6 +165,13 @@ mod tests {
         let mut selector = Selection::new(&["d/*.bin"]).unwrap().start();
         assert!(selector.takes(b"d/\xff\n.bin", false));
         assert!(!selector.takes(b"d/\xff\n.txt", false));
+    }
+
+    #[test]
+    fn a_glob_that_is_too_much_is_named() {
+        let deep = format!("{}a{}", "{".repeat(500), "}".repeat(500));
+        let refused = Selection::new(&["fine", &deep, "fine too"]).unwrap_err().to_string();
+        assert!(refused.starts_with("\"{{{{{{{{") && refused.contains("nested too deep"), "{refused}");
     }
 
     #[test]

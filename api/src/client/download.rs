@@ -3,7 +3,7 @@
 use super::incoming::{Arriving, Incoming, PartReader};
 use super::upload::{form_of, media_type};
 use super::{Client, ClientError};
-use crate::bundle::Form;
+use crate::bundle::{Digest, Form};
 use crate::endpoint;
 use crate::id::DataId;
 use crate::server::capability;
@@ -15,6 +15,7 @@ use std::io::Read;
 #[derive(Debug)]
 pub struct Download {
     form: Form,
+    registered: Option<Digest>,
     incoming: Incoming,
     must_have_checksum: bool,
 }
@@ -44,7 +45,8 @@ impl Client {
     }
 
     /// Asks for a Data in this form. A server that does not know it answers with the original's tar.gz: see
-    /// [`Download::form`].
+    /// [`Download::form`]. That a bundle is what was registered is for the caller to compare: see
+    /// [`Download::registered`].
     pub async fn download(&self, id: &DataId, wanted: Form) -> Result<Download, ClientError> {
         self.download_part(id, wanted, &[]).await
     }
@@ -58,6 +60,9 @@ impl Client {
         if ours {
             request = request.header(ACCEPT, media_type(wanted)).header(TE, "trailers");
         }
+        if ours && wanted != Form::TarGz && globs.is_empty() {
+            request = request.header(endpoint::DIGEST, "compared");
+        }
         let answer = self.send(request, None).await?;
         let form =
             answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map_or(Form::TarGz, form_of);
@@ -66,8 +71,14 @@ impl Client {
                 .to_str()
                 .is_ok_and(|names| names.split(',').any(|n| n.trim().eq_ignore_ascii_case(endpoint::CHECKSUM_MD5)))
         });
+        let registered = answer.headers().get(endpoint::DIGEST).and_then(|value| value.to_str().ok());
+        let registered = registered.map(str::parse).transpose().map_err(|e| ClientError::NotUnderstood {
+            url: answer.url().to_string(),
+            cause: format!("header {}: {e}", endpoint::DIGEST),
+        })?;
         Ok(Download {
             form,
+            registered,
             incoming: Incoming::new(answer, self.clone(), form == Form::TarGz),
             // An original server leaves it out now and then; ours never does.
             must_have_checksum: form == Form::TarGz && (announced || ours),
@@ -79,6 +90,12 @@ impl Download {
     /// The form in which the Data arrives.
     pub fn form(&self) -> Form {
         self.form
+    }
+
+    /// The root digest that was registered for the Data, if the server keeps one and all of it is sent. The digest of
+    /// a bundle must be this one: a server lets it end with another one for whoever compares.
+    pub fn registered(&self) -> Option<Digest> {
+        self.registered
     }
 
     /// Feeds the bytes to `read` on a thread of its own, and gives its result once the stream was

@@ -8,6 +8,7 @@ pub mod candidates;
 pub mod content;
 pub mod data;
 pub mod download;
+mod elements;
 pub mod error;
 pub mod events;
 mod events_text;

@@ -63,6 +63,16 @@ pub enum Form {
     TarGz,
 }
 
+/// What a volume was registered as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its root digest.
+    pub digest: String,
+    /// Whoever gets the volume compares this digest with the one that a bundle closes with, and is to have it in any
+    /// case. To others a volume that differs is never sent to its end.
+    pub compared_by_receiver: bool,
+}
+
 /// What is known of a folder once it is final.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
@@ -250,8 +260,13 @@ pub trait Engine: Send + Sync + 'static {
     /// synced to disk, with its manifest kept; after an error or a dropped call nothing is left.
     async fn receive(&self, volume: &Volume, form: Form, body: ByteStream) -> Result<Sealed, EngineError>;
 
-    /// Streams the content of a volume.
-    async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError>;
+    /// Streams the content of a volume, and compares it with what was registered.
+    async fn send(
+        &self,
+        volume: &Volume,
+        form: Form,
+        registered: Option<&Registered>,
+    ) -> Result<ByteStream, EngineError>;
 
     /// Streams what the selection takes of a volume, and the folders above.
     async fn send_part(&self, volume: &Volume, form: Form, only: Selection) -> Result<ByteStream, EngineError>;

@@ -8,14 +8,14 @@ use super::runs;
 use super::transfer::{self, Download};
 use crate::app::App;
 use crate::clock;
-use crate::engine::{Form, Sealed, Volume};
+use crate::engine::{Form, Registered, Sealed, Volume};
 use crate::store::{DataQuery, Located, Refusal, Upload};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use knit_api::bundle::Selection;
-use knit_api::endpoint::{CHECKSUM_MD5, INCLUDE};
+use knit_api::endpoint::{CHECKSUM_MD5, DIGEST, INCLUDE};
 use knit_api::id::DataId;
 use knit_api::tag::{PROCESSING, Tag, TagChange, TagSet};
 
@@ -134,8 +134,12 @@ pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, query: 
     let only = Selection::new(&globs).map_err(|error| Refused::bad_request(format!("parameter {INCLUDE}: {error}")))?;
     let place = located(&app, &id).await?;
     let form = transfer::form_wanted(&headers);
+    let registered = place
+        .digest
+        .filter(|_| globs.is_empty())
+        .map(|digest| Registered { digest, compared_by_receiver: form != Form::TarGz && headers.contains_key(DIGEST) });
     let stream = if globs.is_empty() {
-        app.engine.send(&place.volume, form).await
+        app.engine.send(&place.volume, form, registered.as_ref()).await
     } else {
         app.engine.send_part(&place.volume, form, only).await
     };
@@ -145,6 +149,10 @@ pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, query: 
     let mut response = Response::new(Body::new(Download::new(stream, trailer, format!("Data {id}"))));
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, transfer::media_type(form));
+    if let Some(Registered { digest, .. }) = registered {
+        let digest = HeaderValue::from_str(&digest).map_err(|_| Refused::internal("the Data has no proper digest"))?;
+        response.headers_mut().insert(HeaderName::from_static(DIGEST), digest);
+    }
     if trailer {
         response.headers_mut().insert(header::TRAILER, HeaderValue::from_static(CHECKSUM_MD5));
     }

@@ -15,8 +15,8 @@ use knit_api::run::Exit;
 use knit_server::app::App;
 use knit_server::content::ContentStore;
 use knit_server::engine::{
-    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Sealed,
-    Started, Volume, Work,
+    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Registered,
+    Sealed, Started, Volume, Work,
 };
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
 use knit_server::store::Store;
@@ -207,7 +207,7 @@ impl Engine for FakeEngine {
         Ok(sealed)
     }
 
-    async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError> {
+    async fn send(&self, volume: &Volume, form: Form, _: Option<&Registered>) -> Result<ByteStream, EngineError> {
         self.fails("send")?;
         let state = self.state();
         let bytes = state.volumes.get(volume.as_str()).ok_or_else(|| missing(volume))?;
@@ -225,7 +225,7 @@ impl Engine for FakeEngine {
     }
 
     async fn send_part(&self, volume: &Volume, form: Form, _: Selection) -> Result<ByteStream, EngineError> {
-        self.send(volume, form).await
+        self.send(volume, form, None).await
     }
 
     async fn look_up(&self, _: &str, path: &[u8]) -> Result<Entry, EngineError> {

@@ -8,7 +8,7 @@ use crate::terminal::{ExitCode, Failure, note, stdout_is_terminal};
 use crate::{args, replace};
 use flate2::read::MultiGzDecoder;
 use knit_api::bundle::{self, Content, Digest, Entries, Form, Kept, Limits, ManifestReader, Selection};
-use knit_api::client::{Checked, Download, DownloadError};
+use knit_api::client::{Checked, ClientError, Download, DownloadError};
 use knit_api::id::DataId;
 use knit_api::server::capability;
 use std::fs::File;
@@ -163,10 +163,15 @@ impl Pull {
         R: FnOnce(&mut dyn Read) -> Result<T, Trouble> + Send + 'static,
         T: Send + 'static,
     {
+        // What is known of the Data and differs ends a transfer early.
+        let may_differ = download.registered().is_some();
         let progress = Progress::bytes(&format!("pulling {}", self.id), None);
         let outcome = download.read_with(|bytes| progress.add(bytes), read).await;
         progress.clear();
         outcome.map_err(|error| match error {
+            DownloadError::Receive(error @ ClientError::Lost { .. }) if may_differ => server
+                .failed(self.what(), &error)
+                .advice(format!("pull it again; if it breaks off again, {}", self.verify_advice())),
             DownloadError::Receive(error) => server.failed(self.what(), &error),
             DownloadError::Read(Trouble::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Failure::stdout(&error)
@@ -192,7 +197,9 @@ impl Pull {
             let mut stdout = io::stdout().lock();
             save(stream, form, &mut stdout)
         };
-        let ((), checked) = self.fetch(server, download, copy).await?;
+        let registered = download.registered();
+        let (digest, checked) = self.fetch(server, download, copy).await?;
+        self.check_registered(digest, registered)?;
         self.warn_unchecked(checked);
         Ok(ExitCode::Ok)
     }
@@ -207,10 +214,12 @@ impl Pull {
         let beside = beside(self.format.suffix()).tempfile_in(destination).map_err(failed)?;
         let keep = move |stream: &mut dyn Read| {
             let mut beside = beside;
-            save(stream, form, beside.as_file_mut())?;
-            Ok(beside)
+            let digest = save(stream, form, beside.as_file_mut())?;
+            Ok((beside, digest))
         };
-        let (beside, checked) = self.fetch(server, download, keep).await?;
+        let registered = download.registered();
+        let ((beside, digest), checked) = self.fetch(server, download, keep).await?;
+        self.check_registered(digest, registered)?;
         if checked == Checked::NoChecksum {
             // A stream that was cut at a chunk's end shows only in its structure.
             check_gzip(beside.path())
@@ -241,7 +250,7 @@ impl Pull {
         let folder = self.place(destination, &id)?;
         std::fs::create_dir_all(destination).map_err(failed)?;
         let beside = beside("").tempdir_in(destination).map_err(failed)?;
-        let form = download.form();
+        let (form, registered) = (download.form(), download.registered());
         let mut manifest = only.as_ref().map(|_| tempfile::tempfile()).transpose().map_err(failed)?;
         let fill = move |stream: &mut dyn Read| {
             let list = manifest.as_mut().map(|file| file as &mut dyn Write);
@@ -249,6 +258,9 @@ impl Pull {
             Ok((beside, summary, manifest))
         };
         let ((beside, summary, manifest), checked) = self.fetch(server, download, fill).await?;
+        if only.is_none() {
+            self.check_registered(summary.digest, registered)?;
+        }
         if let Some(((only, manifest), digest)) = only.zip(manifest).zip(summary.digest) {
             if summary.entries == 0 {
                 return Err(Failure::new(self.what())
@@ -265,6 +277,22 @@ impl Pull {
         }
         note(&format!("saved: {}", folder.display()));
         Ok(ExitCode::Ok)
+    }
+
+    /// Makes sure that a bundle, which is what the server has, is what was registered. A tar.gz has no digest: the
+    /// server itself ends it early.
+    fn check_registered(&self, digest: Option<Digest>, registered: Option<Digest>) -> Result<(), Failure> {
+        match digest.zip(registered) {
+            Some((digest, registered)) if digest != registered => Err(Failure::new(self.what())
+                .why(format!("the Data {} at the server is not what was registered", self.id))
+                .advice(self.verify_advice())
+                .exit(ExitCode::Integrity)),
+            _ => Ok(()),
+        }
+    }
+
+    fn verify_advice(&self) -> String {
+        format!("see what differs: knit data verify {}", self.id)
     }
 
     /// The folder that it becomes, unless something is there that must stay.
@@ -372,18 +400,19 @@ fn put_in_place(beside: tempfile::TempDir, folder: &Path, force: bool) -> io::Re
     }
 }
 
-/// Saves an archive as it comes. One of ours is verified at the same time, by its own digest.
-fn save(stream: &mut dyn Read, form: Form, out: &mut dyn Write) -> Result<(), Trouble> {
+/// Saves an archive as it comes. One of ours is verified at the same time, by its own digest, which is returned.
+fn save(stream: &mut dyn Read, form: Form, out: &mut dyn Write) -> Result<Option<Digest>, Trouble> {
     if form == Form::TarGz {
-        return copy(stream, out);
+        return copy(stream, out).map(|()| None);
     }
     let mut saved = Saved { stream, out, trouble: None };
     let verified = bundle::verify(&mut saved, form, &Limits::default());
     if let Some(error) = saved.trouble {
         return Err(Trouble::Write(error));
     }
-    verified?;
-    saved.out.flush().map_err(Trouble::Write)
+    let digest = verified?.digest;
+    saved.out.flush().map_err(Trouble::Write)?;
+    Ok(digest)
 }
 
 /// A stream that is written down while it is read.

@@ -5,8 +5,8 @@
 //! that way from accepted to ended, `folder` what stands on disk, [`native`] the containers.
 
 use crate::engine::{
-    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Sealed,
-    Started, Volume, Work,
+    ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Registered,
+    Sealed, Started, Volume, Work,
 };
 use crate::settings::{Layout, WorkerNetwork};
 use admission::{Refusal, Room, admit, demand};
@@ -244,12 +244,17 @@ impl Engine for LocalEngine {
         self.shared.volumes.receive(volume, form, body).await
     }
 
-    async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError> {
-        self.shared.volumes.send(volume, form).await
+    async fn send(
+        &self,
+        volume: &Volume,
+        form: Form,
+        registered: Option<&Registered>,
+    ) -> Result<ByteStream, EngineError> {
+        self.shared.volumes.send(volume, form, registered).await
     }
 
     async fn send_part(&self, volume: &Volume, form: Form, only: Selection) -> Result<ByteStream, EngineError> {
-        self.shared.volumes.send_part(volume, form, Some(only)).await
+        self.shared.volumes.send_part(volume, form, only).await
     }
 
     async fn look_up(&self, digest: &str, path: &[u8]) -> Result<Entry, EngineError> {

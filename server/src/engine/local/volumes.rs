@@ -12,7 +12,7 @@ mod contents;
 mod deleter;
 
 use super::delete::delete;
-use crate::engine::{ByteStream, EngineError, Form, Sealed, Volume};
+use crate::engine::{ByteStream, EngineError, Form, Registered, Sealed, Volume};
 use crate::settings::Layout;
 use crate::transfers::{self, unless_still};
 use bytes::{Buf as _, Bytes};
@@ -169,19 +169,35 @@ impl Volumes {
     }
 
     /// See [`crate::engine::Engine::send`].
-    pub async fn send(&self, volume: &Volume, form: Form) -> Result<ByteStream, EngineError> {
-        self.send_part(volume, form, None).await
-    }
-
-    /// See [`crate::engine::Engine::send_part`].
-    pub async fn send_part(
+    pub async fn send(
         &self,
         volume: &Volume,
         form: Form,
-        only: Option<Selection>,
+        registered: Option<&Registered>,
     ) -> Result<ByteStream, EngineError> {
         let path = self.existing(volume).await?;
-        let options = PackOptions { only, ..PackOptions::default() };
+        let digest = registered.map(|registered| registered.digest.parse::<Digest>()).transpose();
+        let digest = digest.map_err(|cause| failed("use the digest of volume", volume, &cause))?;
+        let compared_by_receiver = registered.is_some_and(|registered| registered.compared_by_receiver);
+        let expected = digest.filter(|_| !compared_by_receiver);
+        let options = PackOptions { expected, ..PackOptions::default() };
+        let what = format!("volume {volume}");
+        Ok(outgoing(what.clone(), move |out| {
+            let packed = bundle::pack(&path, travelling(form), out, &options, &mut ())?;
+            if let Some((registered, found)) = digest.zip(packed.digest)
+                && registered != found
+            {
+                tracing::error!(what, %registered, %found, "was sent, and is not what was registered");
+            }
+            Ok(())
+        })
+        .await)
+    }
+
+    /// See [`crate::engine::Engine::send_part`].
+    pub async fn send_part(&self, volume: &Volume, form: Form, only: Selection) -> Result<ByteStream, EngineError> {
+        let path = self.existing(volume).await?;
+        let options = PackOptions { only: Some(only), ..PackOptions::default() };
         Ok(outgoing(format!("volume {volume}"), move |out| {
             bundle::pack(&path, travelling(form), out, &options, &mut ()).map(drop)
         })
@@ -275,10 +291,8 @@ async fn made_elsewhere<T: Send + 'static>(
             Ok(()) => Piece::End,
             // Nobody takes it any more.
             Err(_) if sender.is_closed() => return,
-            Err(error) => {
-                tracing::error!(what, %error, "cannot be sent");
-                Piece::Failed(io::Error::other(format!("{what} cannot be sent: {error}")))
-            }
+            // It is logged by whoever sends it.
+            Err(error) => Piece::Failed(io::Error::other(format!("{what} cannot be sent: {error}"))),
         };
         // Nobody to tell means that the transfer was given up.
         let _ = sender.blocking_send(last);

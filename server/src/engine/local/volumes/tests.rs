@@ -63,7 +63,7 @@ async fn what_was_received_is_sent_back_equal() {
         let sealed = volumes.receive(&name, form, body(&stream_of(form))).await.unwrap();
         assert_eq!(fs::read_to_string(volumes.path(&name).join("other")).unwrap(), "other");
         assert_eq!(sealed.bytes, 100_005);
-        let sent = collected(volumes.send(&name, Form::BundleZstd).await.unwrap()).await.unwrap();
+        let sent = collected(volumes.send(&name, Form::BundleZstd, None).await.unwrap()).await.unwrap();
         let again = volumes.receive(&volume("again"), Form::BundleZstd, body(&sent)).await.unwrap();
         assert_eq!(again.digest, sealed.digest, "{form:?}");
         let mut names: Vec<_> = volumes.list().await.unwrap().iter().map(ToString::to_string).collect();
@@ -172,15 +172,44 @@ async fn a_source_that_fails_ends_in_an_error_never_cleanly() {
             0,
         )
         .unwrap();
-        let outcome = collected(volumes.send(&name, form).await.unwrap()).await;
+        let outcome = collected(volumes.send(&name, form, None).await.unwrap()).await;
         assert!(outcome.unwrap_err().to_string().contains("second"), "{form:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_registered_is_never_sent_to_its_end() {
+    let (_dir, volumes) = volumes();
+    let (name, folder) = (volume("v"), volumes.path(&volume("v")));
+    volumes.create(&name).await.unwrap();
+    fs::create_dir_all(folder.join("d/empty")).unwrap();
+    fs::write(folder.join("d/f"), "content").unwrap();
+    fs::hard_link(folder.join("d/f"), folder.join("g")).unwrap();
+    let digest = volumes.seal(&name).await.unwrap().digest;
+    let registered = |compared_by_receiver| Registered { digest: digest.clone(), compared_by_receiver };
+    let send =
+        async |form, compared| collected(volumes.send(&name, form, Some(&registered(compared))).await.unwrap()).await;
+    let forms = [Form::Bundle, Form::BundleZstd, Form::TarGz];
+    for form in forms {
+        send(form, false).await.unwrap();
+    }
+    fs::remove_dir(folder.join("d/empty")).unwrap();
+    for form in forms {
+        let error = send(form, false).await.unwrap_err().to_string();
+        assert!(error.contains("not what was registered") && error.contains(&digest), "{form:?}: {error}");
+    }
+    // Who compares it gets it whole, with the digest that it has.
+    for form in [Form::Bundle, Form::BundleZstd] {
+        let sent = send(form, true).await.unwrap();
+        let found = bundle::verify(&sent[..], travelling(form), &Limits::default()).unwrap().digest.unwrap();
+        assert_ne!(found.to_string(), digest, "{form:?}");
     }
 }
 
 #[tokio::test]
 async fn sending_what_is_not_there_says_so() {
     let (_dir, volumes) = volumes();
-    assert!(matches!(volumes.send(&volume("v"), Form::Bundle).await, Err(EngineError::NotFound(_))));
+    assert!(matches!(volumes.send(&volume("v"), Form::Bundle, None).await, Err(EngineError::NotFound(_))));
     assert!(matches!(volumes.seal(&volume("v")).await, Err(EngineError::NotFound(_))));
     volumes.remove(&volume("v")).await.unwrap();
 }
@@ -193,7 +222,7 @@ async fn names_that_are_not_one_plain_segment_are_refused() {
         assert!(volumes.create(&name).await.is_err());
         assert!(volumes.remove(&name).await.is_err());
         assert!(volumes.seal(&name).await.is_err());
-        assert!(volumes.send(&name, Form::Bundle).await.is_err());
+        assert!(volumes.send(&name, Form::Bundle, None).await.is_err());
         assert!(volumes.receive(&name, Form::Bundle, body(b"")).await.is_err());
         assert_eq!(volumes.path(&name), dir.path().join("volumes/.refused"));
     }
@@ -233,7 +262,7 @@ async fn sealing_leaves_out_specials_and_makes_all_readable() {
     assert_eq!(fs::metadata(root.join("secret")).unwrap().permissions().mode() & 0o7777, 0o400);
     let again = volumes.seal(&name).await.unwrap();
     assert_eq!(again.digest, sealed.digest);
-    let sent = collected(volumes.send(&name, Form::Bundle).await.unwrap()).await.unwrap();
+    let sent = collected(volumes.send(&name, Form::Bundle, None).await.unwrap()).await.unwrap();
     let received = volumes.receive(&volume("copy"), Form::Bundle, body(&sent)).await.unwrap();
     assert_eq!(received.digest, sealed.digest);
     assert!(!fs::symlink_metadata(root.join("host")).unwrap().file_type().is_fifo());
@@ -311,7 +340,7 @@ fn clients_that_stand_still_leave_room_for_other_work_and_are_given_up() {
             let (volumes, name) = (volumes.clone(), name.clone());
             if number % 2 == 0 {
                 transfers.spawn(async move {
-                    collected_after_a_rest(volumes.send(&name, Form::Bundle).await.unwrap()).await
+                    collected_after_a_rest(volumes.send(&name, Form::Bundle, None).await.unwrap()).await
                 });
             } else {
                 let silent = volume(&format!("silent-{number}"));
