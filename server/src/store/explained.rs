@@ -469,3 +469,23 @@ async fn explanations_stay_bounded_with_very_many_data_and_plans_that_share_a_ta
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_change_of_tags_comes_to_is_counted_no_longer_than_others_may_wait() {
+    on_both(async |store| {
+        let json = br#"{"image":"train:v1","inputs":[{"path":"/in","tags":["a:b"]}]}"#;
+        let spec = crate::rules::plan::check(knit_api::json::from_slice(json).unwrap()).unwrap();
+        store.register_plan(&spec).await.unwrap();
+        let data = DataId::new("d");
+        let sealed = Sealed { digest: "0".to_owned(), entries: 0, bytes: 0, left_out: Vec::new() };
+        let upload = Upload { volume: Volume::of(&data), data: data.clone(), sealed, tags: Vec::new() };
+        store.add_upload(&upload, crate::clock::now()).await.unwrap();
+        let change = TagChange { add: vec![UserTag(Tag::new("a", "b"))], ..TagChange::default() };
+        let all = store.tag_impact(&data, &change).await.unwrap().unwrap();
+        assert_eq!((all.runs.len(), all.runs_capped), (1, false));
+        let none = store.try_tag_impact(&data, &change, std::time::Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!((none.runs.len(), none.runs_capped), (0, true));
+        assert_eq!(none.nominated, all.nominated);
+    })
+    .await;
+}
