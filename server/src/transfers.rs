@@ -28,8 +28,11 @@ pub(crate) async fn place() -> Place {
 
 /// Waits for the other side of a transfer, but not for ever.
 pub(crate) async fn unless_still<T>(other_side: impl Future<Output = T>) -> io::Result<T> {
-    tokio::time::timeout(STILL, other_side).await.map_err(|_| {
-        let why = format!("the other side has not moved for {} seconds", STILL.as_secs());
-        io::Error::new(io::ErrorKind::TimedOut, why)
-    })
+    tokio::time::timeout(STILL, other_side).await.map_err(|_| stood_still())
+}
+
+/// Why a transfer is ended whose other side does not move.
+pub(crate) fn stood_still() -> io::Error {
+    let why = format!("the other side has not moved for {} seconds", STILL.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, why)
 }

@@ -895,6 +895,16 @@ async fn a_data_without_a_list_says_so() {
 }
 
 #[tokio::test]
+async fn a_slash_behind_the_name_of_a_file_is_refused() {
+    let server = fake::server(None).await;
+    let id = pushed(&server, "").await;
+    for slash in ["/", "//", "%2F"] {
+        let message = call(&server, "GET", &format!("/api/data/{id}/files/a.txt{slash}")).await.refused(400);
+        assert!(message.contains("a.txt/") && message.contains("can be no path"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_pull_that_fails_in_the_middle_cuts_the_connection() {
     let server = fake::server(None).await;
     let id = pushed(&server, "").await;

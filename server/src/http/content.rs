@@ -1,5 +1,6 @@
 //! What is in a Data: its list, single files, and whether it is still what was registered.
 
+use super::Slash;
 use super::data::located;
 use super::query::Id;
 use super::range::{self, Asked};
@@ -152,7 +153,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Inside {
         let Ok(id) = String::from_utf8(decoded(id, false)) else {
             return Err(Refused::new(StatusCode::NOT_FOUND, "Not Found"));
         };
-        Ok(Self { id: id.into(), path: checked(decoded(path, false))? })
+        let mut path = decoded(path, false);
+        if parts.extensions.get::<Slash>().is_some() {
+            path.push(b'/');
+        }
+        Ok(Self { id: id.into(), path: checked(path)? })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The API over HTTP: one file per noun, one line per route.
 //!
-//! What a request passes on its way in: the trailing slash is dropped, then what [`port`] puts around every
+//! What a request passes on its way in: the trailing slash is dropped (and noted, see [`Slash`]), then what [`port`] puts around every
 //! port, and [`guard`] decides who may ask. The wire is that of Knitfab v1.6.1; what Knit adds has routes and members of its own.
 
 mod answer;
@@ -38,10 +38,24 @@ use axum::routing::{get, post, put};
 use knit_api::endpoint::API;
 use refused::Refused;
 use tower::Layer;
+use tower::util::MapRequest;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
 
+/// That the path had a slash at its end, as no file has.
+#[derive(Clone, Copy)]
+struct Slash;
+
+type NoteSlash = fn(Request) -> Request;
+
+fn note_slash(mut request: Request) -> Request {
+    if request.uri().path().ends_with('/') {
+        request.extensions_mut().insert(Slash);
+    }
+    request
+}
+
 /// Everything the API's port serves.
-pub fn service(app: App) -> NormalizePath<Router> {
+pub fn service(app: App) -> MapRequest<NormalizePath<Router>, NoteSlash> {
     let api = Router::new()
         .route("/data", get(data::find).post(data::upload))
         .route("/data/{id}", get(data::download).put(data::change_tags).delete(data::remove))
@@ -85,7 +99,8 @@ pub fn service(app: App) -> NormalizePath<Router> {
 
     let router =
         Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready)).merge(guarded);
-    NormalizePathLayer::trim_trailing_slash().layer(port::layered(router, bug).with_state(app))
+    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(port::layered(router, bug).with_state(app));
+    MapRequest::new(trimmed, note_slash)
 }
 
 /// No such path.

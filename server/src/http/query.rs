@@ -34,14 +34,7 @@ impl Query {
 
     /// Whether something is wanted: the bare name says yes; `None` when it is not named.
     pub(super) fn switch(&self, name: &str) -> Answer<Option<bool>> {
-        match self.first(name) {
-            None => Ok(self.has(name).then_some(true)),
-            Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
-            Some(other) => {
-                Err(Refused::bad_request(format!("parameter {name}: \"{other}\" is neither true nor false")))
-            }
-        }
+        Ok(self.flag(name)?.or_else(|| self.has(name).then_some(true)))
     }
 
     /// The first occurrence, split at commas.

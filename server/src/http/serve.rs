@@ -1,4 +1,7 @@
 //! Listens: takes connections and speaks HTTP/1.1 on them until the server stops.
+//!
+//! A client may read as slowly as it likes, but one that takes nothing of what it asked for is no client any more:
+//! whatever is answered, a connection whose bytes do not move is ended ([`Moving`]).
 
 use crate::transfers;
 use axum::body::Body;
@@ -10,11 +13,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use socket2::SockRef;
 use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
@@ -24,6 +32,8 @@ const CONNECTIONS: usize = 1024;
 const HEAD: Duration = Duration::from_mins(2);
 /// How long to wait when no connection can be taken, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How many bytes may wait in the system to be sent: the fewer, the sooner it is seen that a slow client moves.
+const UNSENT: u32 = 128 << 10;
 
 /// Serves until `stopping`. Then no connection is taken any more and requests under way may come to
 /// their end, until `cut`: what is not over by then is cut off.
@@ -53,7 +63,7 @@ where
             service_fn(move |request: Request<hyper::body::Incoming>| service.clone().oneshot(request.map(Body::new)));
         let mut protocol = http1::Builder::new();
         protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let connection = graceful.watch(protocol.serve_connection(TokioIo::new(stream), answer));
+        let connection = graceful.watch(protocol.serve_connection(TokioIo::new(Moving::new(stream)), answer));
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
@@ -71,11 +81,145 @@ where
 async fn take(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    // A client that takes nothing of what it asked for is no client any more.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(transfers::STILL))?;
+    let socket = SockRef::from(&stream);
+    // For what the system has taken to send and cannot.
+    socket.set_tcp_user_timeout(Some(transfers::STILL))?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok((stream, place))
+}
+
+/// A stream of bytes on which writing fails that makes no progress for [`transfers::STILL`]. A connection on which
+/// nothing is to be written may be silent for as long as its protocol lets it.
+struct Moving<S> {
+    stream: S,
+    /// Runs while something waits to be written.
+    still: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Moving<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, still: None }
+    }
+
+    /// What became of a write, or that it has waited for too long.
+    fn watched<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.still = None;
+            return write;
+        }
+        let still = self.still.get_or_insert_with(|| Box::pin(tokio::time::sleep(transfers::STILL)));
+        ready!(still.as_mut().poll(context));
+        Poll::Ready(Err(transfers::stood_still()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watched(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.watched(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Bytes;
+    use axum::routing::get;
+    use futures_util::stream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A client that has asked a port whose answer never ends, and what is cancelled when the answer is dropped.
+    async fn endless() -> (TcpStream, CancellationToken) {
+        let dropped = CancellationToken::new();
+        let token = dropped.clone();
+        let answer = get(async move || {
+            let guard = token.drop_guard();
+            let pieces = stream::repeat_with(move || {
+                let _until_the_end = &guard;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 16 << 10]))
+            });
+            Response::new(Body::from_stream(pieces))
+        });
+        let service = Router::new().route("/", answer);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
+        tokio::spawn(serve(listener, service, stopping, cut));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        (client, dropped)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_cut() {
+        let (client, dropped) = endless().await;
+        let cut = tokio::time::timeout(transfers::STILL * 10, dropped.cancelled()).await;
+        assert!(cut.is_ok(), "its answer was dropped");
+        drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_but_steadily_is_not_cut() {
+        let (mut client, dropped) = endless().await;
+        let mut bytes = vec![0; 64 << 10];
+        // Past all that buffers hold, for several times as long as one may stand still.
+        let mut rounds = tokio::time::interval(transfers::STILL / 10);
+        for _ in 0..50 {
+            rounds.tick().await;
+            client.read_exact(&mut bytes).await.unwrap();
+        }
+        assert!(!dropped.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_and_one_that_pauses_are_not_cut() {
+        let slow = get(async || {
+            tokio::time::sleep(transfers::STILL * 2).await;
+            let pieces = stream::unfold(0, async |n| {
+                tokio::time::sleep(transfers::STILL * 2).await;
+                (n < 2).then(|| (Ok::<_, Infallible>(Bytes::from_static(b"beat")), n + 1))
+            });
+            Response::new(Body::from_stream(pieces))
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stopping = CancellationToken::new();
+        tokio::spawn(serve(listener, Router::new().route("/", slow), stopping.clone(), CancellationToken::new()));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text.matches("beat").count(), 2, "{text}");
+        assert!(text.ends_with("0\r\n\r\n"), "{text}");
+    }
 }

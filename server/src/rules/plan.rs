@@ -320,7 +320,15 @@ fn is_domain(text: &str) -> bool {
 }
 
 /// What a Plan asks for without saying so.
-const DEFAULTS: [(&str, &str); 2] = [("cpu", "1"), ("memory", "1Gi")];
+pub(crate) const DEFAULTS: [(&str, &str); 2] = [("cpu", "1"), ("memory", DEFAULT_MEMORY)];
+/// Of this the memory.
+pub(crate) const DEFAULT_MEMORY: &str = "1Gi";
+/// The same in thousandths of a cpu.
+pub(crate) const DEFAULT_CPU_MILLIS: u64 = 1000;
+/// The same in bytes of memory.
+pub(crate) const DEFAULT_MEMORY_BYTES: u64 = 1 << 30;
+/// With less memory not even a container's first process comes up.
+pub(crate) const LEAST_MEMORY_BYTES: u64 = 6 << 20;
 
 fn check_resources(resources: &Resources, at: &str, faults: &mut Found) {
     let zero: Quantity = "0".parse().expect("it is in the grammar");
@@ -371,6 +379,13 @@ mod tests {
 
     fn places(result: Result<PlanSpec, Faults>) -> Vec<String> {
         result.err().map(|faults| faults.as_slice().iter().map(|fault| fault.at.clone()).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_are_the_same_as_texts_and_as_numbers() {
+        let [cpu, memory] = DEFAULTS.map(|(_, amount)| amount.parse::<Quantity>().unwrap());
+        assert_eq!(cpu.millis(), i128::from(DEFAULT_CPU_MILLIS));
+        assert_eq!(memory.units(), i128::from(DEFAULT_MEMORY_BYTES));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Why a Run stands where it stands: what it tells of itself, and what the server knows besides.
 
 use super::lifecycle::Observation;
+use super::plan::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY, DEFAULT_MEMORY_BYTES, DEFAULTS, LEAST_MEMORY_BYTES};
 use knit_api::explain::Count;
 use knit_api::id::{DataId, RunId};
 use knit_api::plan::{OnNode, Resources};
@@ -125,30 +126,25 @@ fn ready(facts: &Facts<'_>, reason: Option<&str>) -> Cause {
 
 fn can_ever_fit(facts: &Facts<'_>) -> bool {
     let asked = |name: &str| facts.resources.get(name);
-    let cpu = asked("cpu").map_or(DEFAULT_CPU, |amount| amount.millis());
-    let memory = asked("memory").map_or(DEFAULT_MEMORY, |amount| amount.units());
+    let cpu = asked("cpu").map_or(DEFAULT_CPU_MILLIS.into(), |amount| amount.millis());
+    let memory = asked("memory").map_or(DEFAULT_MEMORY_BYTES.into(), |amount| amount.units());
     let only_these = |(name, amount): (&String, &Quantity)| matches!(&**name, "cpu" | "memory") || amount.units() <= 0;
     facts.on_node.must.is_empty()
         && facts.resources.iter().all(only_these)
         && cpu <= i128::from(facts.cpu_millis)
-        && (LEAST_MEMORY..=i128::from(facts.memory_bytes)).contains(&memory)
+        && (i128::from(LEAST_MEMORY_BYTES)..=i128::from(facts.memory_bytes)).contains(&memory)
 }
-
-/// What a Run holds whose Plan does not say: thousandths of a cpu, and bytes.
-const DEFAULT_CPU: i128 = 1000;
-const DEFAULT_MEMORY: i128 = 1 << 30;
-/// Below this no container comes up at all.
-const LEAST_MEMORY: i128 = 6 << 20;
 
 fn demand(resources: &Resources) -> String {
     if resources.is_empty() {
-        return "cpu 1 and memory 1Gi, as all do that do not say".to_owned();
+        let all = DEFAULTS.map(|(name, amount)| format!("{name} {amount}")).join(" and ");
+        return format!("{all}, as all do that do not say");
     }
     resources.iter().map(|(name, amount)| format!("{name} {amount}")).collect::<Vec<_>>().join(" and ")
 }
 
 fn memory(resources: &Resources) -> String {
-    resources.get("memory").map_or_else(|| "1Gi".to_owned(), ToString::to_string)
+    resources.get("memory").map_or_else(|| DEFAULT_MEMORY.to_owned(), ToString::to_string)
 }
 
 fn millis(millis: u64) -> String {

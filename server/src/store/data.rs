@@ -2,7 +2,7 @@
 
 use super::engine::{Db, DbError, Gate, Row, Tx, args, batch, list, whole};
 use super::nominations::{nominate_data, refresh_data};
-use super::pages::{self, Between, Key, Page, Place, Search, Window};
+use super::pages::{Between, Key, Page, Place, Search, Window};
 use super::plans::{self, Mounts, Summaries};
 use super::runs;
 use super::tags::{self, TagRows};
@@ -126,6 +126,12 @@ pub(super) const BY_TAG: Way = way!(
     "data_tag a join data d on d.id = a.data_id where a.tag_id = $7",
     "d.made_at + 0"
 );
+/// From these Data, the last parameter.
+pub(super) const OF_THESE: Way = way!(
+    "json_each($8) j join data d on d.id = j.value ->> 0 where true",
+    "json_each($7) j join data d on d.id = j.value ->> 0 where true",
+    "d.made_at + 0"
+);
 /// Along the time.
 pub(super) const BY_TIME: Way = way!("data d where true", "data d where true", "d.made_at");
 /// Along the time, past all that can be used.
@@ -207,55 +213,22 @@ impl Store {
 
     /// All that match, by time, those without a time last, then by id.
     pub async fn find_data(&self, query: &DataQuery) -> Result<Vec<Data>> {
-        whole!("searching Data", self.try_find_data(query))
-    }
-
-    async fn try_find_data(&self, query: &DataQuery) -> Db<Vec<Data>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &wanted, false).await?;
-        let found = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(found)
+        whole!("searching Data", self.found(Wanted::from_query(query)))
     }
 
     /// A part of what [`Self::find_data`] finds.
     pub async fn page_of_data(&self, query: &DataQuery, window: &Window) -> Result<Page<Data>> {
-        whole!("searching Data", self.try_page_of_data(query, window))
-    }
-
-    async fn try_page_of_data(&self, query: &DataQuery, window: &Window) -> Db<Page<Data>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Page { items: Vec::new(), next: None }) };
-        let mut tx = self.db.begin_reading().await?;
-        let (ids, next) = pages::page(&mut tx, &wanted, window).await?;
-        let items = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(Page { items, next })
+        whole!("searching Data", self.page(Wanted::from_query(query), window))
     }
 
     /// The ids of all that [`Self::find_data`] finds.
     pub async fn ids_of_data(&self, query: &DataQuery, reverse: bool) -> Result<Vec<String>> {
-        whole!("searching Data", self.try_ids_of_data(query, reverse))
-    }
-
-    async fn try_ids_of_data(&self, query: &DataQuery, reverse: bool) -> Db<Vec<String>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &wanted, reverse).await?;
-        tx.commit().await?;
-        Ok(ids)
+        whole!("searching Data", self.ids(Wanted::from_query(query), reverse))
     }
 
     /// The Data of these ids in this order, as far as they are there.
     pub async fn data_of(&self, ids: &[String]) -> Result<Vec<Data>> {
-        whole!("reading Data", self.try_data_of(ids))
-    }
-
-    async fn try_data_of(&self, ids: &[String]) -> Db<Vec<Data>> {
-        let mut tx = self.db.begin_reading().await?;
-        let found = read(&mut tx, ids).await?;
-        tx.commit().await?;
-        Ok(found)
+        whole!("reading Data", self.of::<Wanted<'_>>(ids))
     }
 
     /// Changes tags (remove, remove keys, then add) and matches again; false when there is no such Data.
@@ -362,28 +335,32 @@ impl<'a> Wanted<'a> {
     }
 
     /// The shortest way: from the tag that is on the fewest Data, unless even that is on very many, past what is
-    /// ready where nothing of it fits, or along the time.
+    /// ready where nothing of it fits, from the Data that have several such tags, unless these are very many, too, or
+    /// along the time. With it comes what it begins from.
     async fn way(&self, tx: &mut Tx) -> Db<(&'static Way, Option<String>)> {
         let rarest = self.tags.uses(tx).await?.into_iter().min_by_key(|(_, uses)| *uses);
         Ok(match rarest {
             Some((tag, uses)) if uses < tags::MOST_COUNTED => (&BY_TAG, Some(tag)),
             _ if !self.statuses.contains(&RunStatus::Done) => (&UNREADY, None),
-            _ => (&BY_TIME, None),
+            _ => match self.tags.shared(tx).await? {
+                Some(shared) => (&OF_THESE, Some(list(shared))),
+                None => (&BY_TIME, None),
+            },
         })
     }
 
     /// Some keys of Data that have a time.
-    async fn with_time(&self, tx: &mut Tx, sql: &'static str, tag: Option<&str>, part: &Window) -> Db<Vec<Key>> {
+    async fn with_time(&self, tx: &mut Tx, sql: &'static str, from: Option<&str>, part: &Window) -> Db<Vec<Key>> {
         let between = Between::ahead(millis_from(self.since), millis_from(self.until), part);
         let ((low, low_id), (high, high_id)) = (between.low, between.high);
         let limit = part.limit as i64;
         let mut args = args![low, low_id, high, high_id, self.statuses(), self.tags.ids(), limit].to_vec();
-        args.extend(tag.map(Into::into));
+        args.extend(from.map(Into::into));
         tx.rows(sql, &args).await?.iter().map(Key::read).collect()
     }
 
     /// Some keys of Data that have no time.
-    async fn without_time(&self, tx: &mut Tx, sql: &'static str, tag: Option<&str>, part: &Window) -> Db<Vec<Key>> {
+    async fn without_time(&self, tx: &mut Tx, sql: &'static str, from: Option<&str>, part: &Window) -> Db<Vec<Key>> {
         let behind = match &part.after {
             Some(Place { at: None, id, .. }) => id.clone(),
             _ if part.reverse => {
@@ -393,12 +370,14 @@ impl<'a> Wanted<'a> {
         };
         let limit = part.limit as i64;
         let mut args = args![behind, self.since, self.until, self.statuses(), self.tags.ids(), limit].to_vec();
-        args.extend(tag.map(Into::into));
+        args.extend(from.map(Into::into));
         tx.rows(sql, &args).await?.iter().map(Key::read).collect()
     }
 }
 
 impl Search for Wanted<'_> {
+    type Item = Data;
+
     /// A Data has a time exactly when its Run is over: what cannot fit is not looked through.
     async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
         if let Some(id) = self.id {
@@ -409,7 +388,7 @@ impl Search for Wanted<'_> {
             let rows = tx.rows(KEY_BY_ID, args![self.since, self.until, statuses, self.tags.ids(), id]).await?;
             return rows.iter().map(Key::read).collect();
         }
-        let (way, tag) = self.way(tx).await?;
+        let (way, from) = self.way(tx).await?;
         let direction = usize::from(part.reverse);
         let mut keys = Vec::new();
         for timed in [!part.reverse, part.reverse] {
@@ -421,12 +400,16 @@ impl Search for Wanted<'_> {
             }
             let rest = Window { limit: part.limit - keys.len(), ..part.clone() };
             keys.append(&mut if timed {
-                self.with_time(tx, way.with_time[direction], tag.as_deref(), &rest).await?
+                self.with_time(tx, way.with_time[direction], from.as_deref(), &rest).await?
             } else {
-                self.without_time(tx, way.without_time[direction], tag.as_deref(), &rest).await?
+                self.without_time(tx, way.without_time[direction], from.as_deref(), &rest).await?
             });
         }
         Ok(keys)
+    }
+
+    async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Data>> {
+        read(tx, ids).await
     }
 
     /// With the last one first, Data without a time come before those that have just got one.

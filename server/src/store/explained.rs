@@ -237,7 +237,12 @@ fn lists(postgres: usize) -> (Vec<Statement>, Vec<Statement>) {
     let (none, one, two) = (|| list([""; 0]), || list(["d1"]), || list(["t1", "t2"]));
     let some = || list(["done", "failed"]);
     let (mut walks, mut sorts) = (Vec::new(), Vec::new());
-    for (way, is_by_tag) in [(data::BY_TIME, false), (data::UNREADY, false), (data::BY_TAG, true)] {
+    for (way, from) in [
+        (data::BY_TIME, None),
+        (data::UNREADY, None),
+        (data::BY_TAG, Some(tag())),
+        (data::OF_THESE, Some(Value::from(one()))),
+    ] {
         let [timed @ .., _, _] = way.statements();
         for sql in way.statements() {
             let mut args = if timed.contains(&sql) {
@@ -245,8 +250,8 @@ fn lists(postgres: usize) -> (Vec<Statement>, Vec<Statement>) {
             } else {
                 args!["", 0, i64::MAX, some(), two(), 501].to_vec()
             };
-            args.extend(is_by_tag.then(tag));
-            if is_by_tag { &mut sorts } else { &mut walks }.push((sql, args));
+            args.extend(from.clone());
+            if from.is_some() { &mut sorts } else { &mut walks }.push((sql, args));
         }
     }
     let bounds = || args![0, "", i64::MAX, "", 501].to_vec();
@@ -294,7 +299,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     let one = list(["d1"]);
     let (statuses, late) = (list(["waiting"]), i64::MAX);
     let combinations: &'static str = super::projection::missing_combinations(2, 0);
-    let statements: [(&str, Vec<Value<'_>>); 19] = [
+    let statements: [(&str, Vec<Value<'_>>); 20] = [
         (nominations::NOMINATE_DATA, args!["d1"].to_vec()),
         (nominations::WITHDRAW_DATA, args!["d1"].to_vec()),
         (nominations::NOMINATE_INPUT, args!["m1"].to_vec()),
@@ -314,6 +319,7 @@ async fn hot_statements_go_by_indexes_on_both() {
         (graphs::USERS, args![&one].to_vec()),
         (plans::MOUNT_USES, args![&one].to_vec()),
         (tags::USES, args![&one].to_vec()),
+        (tags::SHARED, args!["t1", "t2", "t3", "t3"].to_vec()),
     ];
     on_both(async |store| {
         fill(&store).await;
@@ -460,6 +466,26 @@ async fn explanations_stay_bounded_with_very_many_data_and_plans_that_share_a_ta
         assert_eq!(impact.runs.iter().map(|new| new.runs.count).sum::<u64>(), 1);
         // Far more than it takes; what is not bounded takes minutes.
         assert!(watch.elapsed().as_secs() < 20, "{:?}", watch.elapsed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_change_of_tags_comes_to_is_counted_no_longer_than_others_may_wait() {
+    on_both(async |store| {
+        let json = br#"{"image":"train:v1","inputs":[{"path":"/in","tags":["a:b"]}]}"#;
+        let spec = crate::rules::plan::check(knit_api::json::from_slice(json).unwrap()).unwrap();
+        store.register_plan(&spec).await.unwrap();
+        let data = DataId::new("d");
+        let sealed = Sealed { digest: "0".to_owned(), entries: 0, bytes: 0, left_out: Vec::new() };
+        let upload = Upload { volume: Volume::of(&data), data: data.clone(), sealed, tags: Vec::new() };
+        store.add_upload(&upload, crate::clock::now()).await.unwrap();
+        let change = TagChange { add: vec![UserTag(Tag::new("a", "b"))], ..TagChange::default() };
+        let all = store.tag_impact(&data, &change).await.unwrap().unwrap();
+        assert_eq!((all.runs.len(), all.runs_capped), (1, false));
+        let none = store.try_tag_impact(&data, &change, std::time::Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!((none.runs.len(), none.runs_capped), (0, true));
+        assert_eq!(none.nominated, all.nominated);
     })
     .await;
 }

@@ -7,17 +7,21 @@ use super::plans::{self, Kind};
 use super::projection::missing_combinations;
 use super::runs::{NOMINATING, ended, users};
 use super::{Refusal, Result, Store, data, explain};
+use crate::clock::Stopwatch;
 use knit_api::explain::Count;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::impact::{Deed, Fate, GoingData, Inputs, NewRuns, RunImpact, TagImpact};
 use knit_api::run::RunStatus;
 use knit_api::tag::{Tag, TagChange};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 /// How many Plans are asked for the Runs that they would get.
 const MOST_PLANS: usize = 50;
 /// New Runs of one Plan are counted no further than this.
 const MOST_NEW_RUNS: usize = 1_000;
+/// How long new Runs are counted in a change that is to be undone: others wait to write meanwhile.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 const RUN: &str = "select status, plan_id, signature from run where id = $1";
 const OUTPUTS: &str = "select d.id, m.path, m.kind, d.bytes from data d join mount m on m.id = d.mount_id \
@@ -92,10 +96,16 @@ impl Store {
 
     /// What a change of tags would come to; none for an unknown Data.
     pub async fn tag_impact(&self, id: &DataId, change: &TagChange) -> Result<Option<TagImpact>> {
-        whole!("foreseeing a change of tags", self.try_tag_impact(id, change))
+        whole!("foreseeing a change of tags", self.try_tag_impact(id, change, PATIENCE))
     }
 
-    async fn try_tag_impact(&self, id: &DataId, change: &TagChange) -> Db<Option<TagImpact>> {
+    pub(super) async fn try_tag_impact(
+        &self,
+        id: &DataId,
+        change: &TagChange,
+        patience: Duration,
+    ) -> Db<Option<TagImpact>> {
+        let watch = Stopwatch::start();
         let mut tx = self.db.begin().await?;
         let before: BTreeSet<String> =
             ids::<String>(&tx.rows(NOMINATING, args![id.as_str()]).await?)?.into_iter().collect();
@@ -115,17 +125,23 @@ impl Store {
         let plans: BTreeSet<PlanId> =
             plans::mounts(&mut tx, gained.iter().map(String::as_str)).await?.plans().cloned().collect();
         let mut runs = Vec::new();
+        let mut runs_capped = plans.len() > MOST_PLANS;
         for plan in plans.iter().take(MOST_PLANS) {
+            if watch.elapsed() >= patience {
+                runs_capped = true;
+                break;
+            }
             let new = new_runs(&mut tx, plan, &gained, &named).await?;
             if new.runs.count > 0 {
                 runs.push(new);
             }
         }
+        // Dropped, not committed: all of it is undone. What inputs are called is read when nobody waits any more.
+        drop(tx);
+        let mut tx = self.db.begin_reading().await?;
         let nominated = shown(&mut tx, &gained).await?;
         let withdrawn = shown(&mut tx, &lost).await?;
-        // Dropped, not committed: all of it is undone.
-        drop(tx);
-        let runs_capped = plans.len() > MOST_PLANS;
+        tx.commit().await?;
         Ok(Some(TagImpact { data: id.clone(), tags, nominated, withdrawn, runs, runs_capped }))
     }
 }

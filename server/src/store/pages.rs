@@ -6,10 +6,15 @@
 //! only by getting the present as their time, and where that would bring one before the reader again, the list
 //! ends where time stood when its first page was read ([`Place::end`]).
 //!
+//! A page is bounded in what it weighs as well as in rows: a single Data may have been used many thousand times.
+//!
 //! A whole list is another thing: its ids are taken as of one moment, and nothing that was there then and still
 //! is goes missing.
 
+use super::Store;
 use super::engine::{Db, Row, Tx, args, batch};
+use serde::Serialize;
+use std::io::{self, Write};
 
 /// Keys in order. Of ids at one time only the database knows the order.
 const IN_ORDER: &str = "select j.value ->> 0, cast(j.value ->> 1 as bigint) from json_each($1) j order by 2, 1";
@@ -21,7 +26,7 @@ pub struct Window {
     pub after: Option<Place>,
     /// The last one first.
     pub reverse: bool,
-    /// The most rows, at least one.
+    /// The most rows, at least one. There may be less, and still more to follow, when they are large.
     pub limit: usize,
 }
 
@@ -61,8 +66,14 @@ impl Key {
 
 /// A search whose matches have an order.
 pub(super) trait Search {
+    /// What is found.
+    type Item: Serialize;
+
     /// The first keys of this part, in order.
     async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>>;
+
+    /// What has these ids, in their order, as far as it is there.
+    async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Self::Item>>;
 
     /// Where a list that begins now must end for no row to be shown twice; `i64::MAX` where that cannot happen.
     async fn end(&self, tx: &mut Tx, reverse: bool) -> Db<i64>;
@@ -71,26 +82,106 @@ pub(super) trait Search {
 /// Keys that are read at once where all are wanted.
 const AT_ONCE: usize = 2000;
 
-/// The ids of one page, and where the next one begins.
-pub(super) async fn page<S: Search>(tx: &mut Tx, search: &S, window: &Window) -> Db<(Vec<String>, Option<Place>)> {
+/// Rows that are read at once for a page, until it is known what they weigh.
+const FIRST_ROWS: usize = 50;
+/// From this size on a page ends, in bytes of JSON.
+const HEAVIEST: usize = 4 << 20;
+
+/// Lists of what matches; nothing does where there is no search.
+impl Store {
+    /// All that match, in order.
+    pub(super) async fn found<S: Search>(&self, search: Option<S>) -> Db<Vec<S::Item>> {
+        let Some(search) = search else { return Ok(Vec::new()) };
+        let mut tx = self.db.begin_reading().await?;
+        let ids = all(&mut tx, &search, false).await?;
+        let items = S::read(&mut tx, &ids).await?;
+        tx.commit().await?;
+        Ok(items)
+    }
+
+    /// One page.
+    pub(super) async fn page<S: Search>(&self, search: Option<S>, window: &Window) -> Db<Page<S::Item>> {
+        let Some(search) = search else { return Ok(Page { items: Vec::new(), next: None }) };
+        let mut tx = self.db.begin_reading().await?;
+        let page = page(&mut tx, &search, window).await?;
+        tx.commit().await?;
+        Ok(page)
+    }
+
+    /// The ids of all that match.
+    pub(super) async fn ids<S: Search>(&self, search: Option<S>, reverse: bool) -> Db<Vec<String>> {
+        let Some(search) = search else { return Ok(Vec::new()) };
+        let mut tx = self.db.begin_reading().await?;
+        let ids = all(&mut tx, &search, reverse).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    /// What has these ids, in their order.
+    pub(super) async fn of<S: Search>(&self, ids: &[String]) -> Db<Vec<S::Item>> {
+        let mut tx = self.db.begin_reading().await?;
+        let items = S::read(&mut tx, ids).await?;
+        tx.commit().await?;
+        Ok(items)
+    }
+}
+
+/// One page, and where the next one begins.
+async fn page<S: Search>(tx: &mut Tx, search: &S, window: &Window) -> Db<Page<S::Item>> {
     let one_more = Window { limit: window.limit + 1, ..window.clone() };
     let mut keys = search.keys(tx, &one_more).await?;
+    let mut follows = keys.len() > window.limit;
+    keys.truncate(window.limit);
+    let (mut items, mut weight, mut read) = (Vec::new(), 0, 0);
+    while read < keys.len() && weight < HEAVIEST {
+        // As many as will find room, if they weigh what those before them do.
+        let some = if read == 0 { FIRST_ROWS } else { ((HEAVIEST - weight) * read / weight.max(1)).max(1) };
+        let ids: Vec<String> = keys[read..].iter().take(some).map(|key| key.id.clone()).collect();
+        for item in S::read(tx, &ids).await? {
+            if weight >= HEAVIEST {
+                break;
+            }
+            weight += weight_of(&item);
+            items.push(item);
+        }
+        // All is read as of one moment: each key has its item.
+        read = if weight < HEAVIEST { read + ids.len() } else { items.len() };
+    }
+    if read < keys.len() {
+        keys.truncate(read);
+        follows = true;
+    }
     let mut next = None;
-    if keys.len() > window.limit {
-        keys.truncate(window.limit);
-        if let Some(last) = keys.last().cloned() {
-            let end = match &window.after {
-                Some(place) => place.end,
-                None => search.end(tx, window.reverse).await?,
-            };
-            next = Some(Place { at: last.at, id: last.id, end });
+    if let Some(last) = keys.pop().filter(|_| follows) {
+        let end = match &window.after {
+            Some(place) => place.end,
+            None => search.end(tx, window.reverse).await?,
+        };
+        next = Some(Place { at: last.at, id: last.id, end });
+    }
+    Ok(Page { items, next })
+}
+
+/// How long the JSON of something is.
+fn weight_of<T: Serialize>(item: &T) -> usize {
+    struct Weight(usize);
+    impl Write for Weight {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0 += text.len();
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
-    Ok((keys.into_iter().map(|key| key.id).collect(), next))
+    let mut weight = Weight(0);
+    serde_json::to_writer(&mut weight, item).expect("wire types have string keys and no failing parts");
+    weight.0
 }
 
 /// All ids, as of the moment of this transaction.
-pub(super) async fn all<S: Search>(tx: &mut Tx, search: &S, reverse: bool) -> Db<Vec<String>> {
+async fn all<S: Search>(tx: &mut Tx, search: &S, reverse: bool) -> Db<Vec<String>> {
     let mut ids = Vec::new();
     let mut part = Window { after: None, reverse, limit: AT_ONCE };
     loop {

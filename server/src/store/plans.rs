@@ -2,7 +2,7 @@
 
 use super::engine::{Db, DbError, Gate, Row, Tx, Value, args, batch, list, whole};
 use super::nominations::nominate_input;
-use super::pages::{self, Key, Page, Search, Window};
+use super::pages::{Key, Page, Search, Window};
 use super::tags::{MOST_COUNTED, TagRows};
 use super::{PlanQuery, Registered, Result, Store};
 use crate::clock;
@@ -306,55 +306,22 @@ impl Store {
 
     /// All that match, by id, built-in ones included.
     pub async fn find_plans(&self, query: &PlanQuery) -> Result<Vec<Plan>> {
-        whole!("searching Plans", self.try_find_plans(query))
-    }
-
-    async fn try_find_plans(&self, query: &PlanQuery) -> Db<Vec<Plan>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &wanted, false).await?;
-        let plans = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(plans)
+        whole!("searching Plans", self.found(Wanted::from_query(query)))
     }
 
     /// A part of what [`Self::find_plans`] finds.
     pub async fn page_of_plans(&self, query: &PlanQuery, window: &Window) -> Result<Page<Plan>> {
-        whole!("searching Plans", self.try_page_of_plans(query, window))
-    }
-
-    async fn try_page_of_plans(&self, query: &PlanQuery, window: &Window) -> Db<Page<Plan>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Page { items: Vec::new(), next: None }) };
-        let mut tx = self.db.begin_reading().await?;
-        let (ids, next) = pages::page(&mut tx, &wanted, window).await?;
-        let items = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(Page { items, next })
+        whole!("searching Plans", self.page(Wanted::from_query(query), window))
     }
 
     /// The ids of all that [`Self::find_plans`] finds.
     pub async fn ids_of_plans(&self, query: &PlanQuery, reverse: bool) -> Result<Vec<String>> {
-        whole!("searching Plans", self.try_ids_of_plans(query, reverse))
-    }
-
-    async fn try_ids_of_plans(&self, query: &PlanQuery, reverse: bool) -> Db<Vec<String>> {
-        let Some(wanted) = Wanted::from_query(query) else { return Ok(Vec::new()) };
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &wanted, reverse).await?;
-        tx.commit().await?;
-        Ok(ids)
+        whole!("searching Plans", self.ids(Wanted::from_query(query), reverse))
     }
 
     /// The Plans of these ids in this order, as far as they are there.
     pub async fn plans_of(&self, ids: &[String]) -> Result<Vec<Plan>> {
-        whole!("reading Plans", self.try_plans_of(ids))
-    }
-
-    async fn try_plans_of(&self, ids: &[String]) -> Db<Vec<Plan>> {
-        let mut tx = self.db.begin_reading().await?;
-        let plans = read(&mut tx, ids).await?;
-        tx.commit().await?;
-        Ok(plans)
+        whole!("reading Plans", self.of::<Wanted<'_>>(ids))
     }
 
     /// Activates or deactivates, with its waiting or parked Runs; false for unknown and built-in Plans.
@@ -444,6 +411,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl Search for Wanted<'_> {
+    type Item = Plan;
+
     async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
         let (way, tag) = self.way(tx).await?;
         let behind = match &part.after {
@@ -470,6 +439,10 @@ impl Search for Wanted<'_> {
         .to_vec();
         args.extend(tag.map(Into::into));
         tx.rows(way[usize::from(part.reverse)], &args).await?.iter().map(Key::read).collect()
+    }
+
+    async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Plan>> {
+        read(tx, ids).await
     }
 
     /// A Plan never changes its place.

@@ -233,52 +233,22 @@ impl Store {
 
     /// All that match, by `updatedAt`, then id.
     pub async fn find_runs(&self, query: &RunQuery) -> Result<Vec<Run>> {
-        whole!("searching Runs", self.try_find_runs(query))
-    }
-
-    async fn try_find_runs(&self, query: &RunQuery) -> Db<Vec<Run>> {
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &Wanted::from_query(query), false).await?;
-        let runs = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(runs)
+        whole!("searching Runs", self.found(Some(Wanted::from_query(query))))
     }
 
     /// A part of what [`Self::find_runs`] finds.
     pub async fn page_of_runs(&self, query: &RunQuery, window: &Window) -> Result<Page<Run>> {
-        whole!("searching Runs", self.try_page_of_runs(query, window))
-    }
-
-    async fn try_page_of_runs(&self, query: &RunQuery, window: &Window) -> Db<Page<Run>> {
-        let mut tx = self.db.begin_reading().await?;
-        let (ids, next) = pages::page(&mut tx, &Wanted::from_query(query), window).await?;
-        let items = read(&mut tx, &ids).await?;
-        tx.commit().await?;
-        Ok(Page { items, next })
+        whole!("searching Runs", self.page(Some(Wanted::from_query(query)), window))
     }
 
     /// The ids of all that [`Self::find_runs`] finds.
     pub async fn ids_of_runs(&self, query: &RunQuery, reverse: bool) -> Result<Vec<String>> {
-        whole!("searching Runs", self.try_ids_of_runs(query, reverse))
-    }
-
-    async fn try_ids_of_runs(&self, query: &RunQuery, reverse: bool) -> Db<Vec<String>> {
-        let mut tx = self.db.begin_reading().await?;
-        let ids = pages::all(&mut tx, &Wanted::from_query(query), reverse).await?;
-        tx.commit().await?;
-        Ok(ids)
+        whole!("searching Runs", self.ids(Some(Wanted::from_query(query)), reverse))
     }
 
     /// The Runs of these ids in this order, as far as they are there.
     pub async fn runs_of(&self, ids: &[String]) -> Result<Vec<Run>> {
-        whole!("reading Runs", self.try_runs_of(ids))
-    }
-
-    async fn try_runs_of(&self, ids: &[String]) -> Db<Vec<Run>> {
-        let mut tx = self.db.begin_reading().await?;
-        let runs = read(&mut tx, ids).await?;
-        tx.commit().await?;
-        Ok(runs)
+        whole!("reading Runs", self.of::<Wanted<'_>>(ids))
     }
 
     /// Number of Runs in each status that occurs.
@@ -473,6 +443,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl Search for Wanted<'_> {
+    type Item = Run;
+
     async fn keys(&self, tx: &mut Tx, part: &Window) -> Db<Vec<Key>> {
         let since = self.query.since.map_or(i64::MIN, Timestamp::micros);
         let until = self.query.until.map_or(i64::MAX, Timestamp::micros);
@@ -488,6 +460,10 @@ impl Search for Wanted<'_> {
         let statuses = list(self.statuses.iter().map(|status| status.as_str()));
         args.extend([plans, inputs, outputs, statuses].map(Value::from));
         tx.rows(way[usize::from(part.reverse)], &args).await?.iter().map(Key::read).collect()
+    }
+
+    async fn read(tx: &mut Tx, ids: &[String]) -> Db<Vec<Run>> {
+        read(tx, ids).await
     }
 
     /// With the last one last, a Run that changes goes to where the reader has not been yet.

@@ -16,6 +16,12 @@ pub(super) const MOST_COUNTED: i64 = 5000;
 pub(super) const USES: &str = "select j.value ->> 0, \
     (select count(*) from (select 1 from data_tag dt where dt.tag_id = j.value ->> 0 limit 5000) x) \
     from json_each($1) j";
+/// Data that have all of four tags, which need not differ; of more than [`MOST_COUNTED`] some. Ids stand in one order
+/// under each tag, so that looking one up beside another costs little.
+pub(super) const SHARED: &str = "select a.data_id from data_tag a where a.tag_id = $1 \
+    and exists (select 1 from data_tag x where x.tag_id = $2 and x.data_id = a.data_id) \
+    and exists (select 1 from data_tag x where x.tag_id = $3 and x.data_id = a.data_id) \
+    and exists (select 1 from data_tag x where x.tag_id = $4 and x.data_id = a.data_id) limit 5000";
 pub(super) const ATTACH: &str = "insert into data_tag (tag_id, data_id) \
     select j.value ->> 0, cast($1 as text) from json_each($2) j where true order by 1 on conflict do nothing";
 pub(super) const DETACH: &str =
@@ -74,6 +80,17 @@ impl<'a> TagRows<'a> {
             return Ok(BTreeMap::new());
         }
         tx.rows(USES, args![&self.ids()]).await?.iter().map(|row| Ok((row.text(0)?, row.int(1)?))).collect()
+    }
+
+    /// The Data that may have all of these tags, though each is on very many; none when these are very many, too, or
+    /// there are no two tags.
+    pub(super) async fn shared(&self, tx: &mut Tx) -> Db<Option<Vec<String>>> {
+        let first: Vec<&str> = self.iter().take(4).collect();
+        let [one, two, ..] = first[..] else { return Ok(None) };
+        let more = |at: usize| first.get(at).copied().unwrap_or(two);
+        let rows = tx.rows(SHARED, args![one, two, more(2), more(3)]).await?;
+        let is_few = (rows.len() as i64) < MOST_COUNTED;
+        is_few.then(|| rows.iter().map(|row| row.text(0)).collect()).transpose()
     }
 }
 

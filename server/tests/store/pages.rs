@@ -1,7 +1,7 @@
 //! Lists in pages: what the pages hold is what the whole holds, in the same order, whatever is searched for, in
 //! whichever direction, and whatever happens between two pages.
 
-use crate::world::{Place, World, at, on_both, simple, spec, tags};
+use crate::world::{Place, World, at, change, on_both, simple, spec, tags};
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::run::RunStatus as S;
 use knit_api::tag::Tag;
@@ -93,19 +93,20 @@ async fn beyond_counting(world: &World, tag: &str) -> DataId {
         }
         Place::Postgres(_) => "generate_series(1, 5100) c(n)",
     };
+    let name = &tag.value;
     world
         .place
         .run(&format!(
-            "insert into data (id, run_id, mount_id, volume, ready, made_at) select 'x' || n, d.run_id, d.mount_id, \
-               'x' || n, 1, d.made_at - n / 7 from {series}, data d where d.id = '{data}'; \
-             insert into data_tag (tag_id, data_id) select t.id, 'x' || n from {series}, tag t \
+            "insert into data (id, run_id, mount_id, volume, ready, made_at) select '{name}' || n, d.run_id, d.mount_id, \
+               '{name}' || n, 1, d.made_at - n / 7 from {series}, data d where d.id = '{data}'; \
+             insert into data_tag (tag_id, data_id) select t.id, '{name}' || n from {series}, tag t \
                where t.key = '{}' and t.value = '{}'; \
              insert into run (id, plan_id, signature, status, updated_at, due_at) \
-               select 'y' || n, r.plan_id, 'y' || n, case when n % 2 = 0 then 'done' else 'failed' end, \
+               select 'run-{name}' || n, r.plan_id, 'run-{name}' || n, case when n % 2 = 0 then 'done' else 'failed' end, \
                r.updated_at - n / 7, 0 from {series}, run r join data d on d.run_id = r.id where d.id = '{data}'; \
-             insert into run_input (run_id, mount_id, data_id) select 'y' || n, d.mount_id, d.id \
+             insert into run_input (run_id, mount_id, data_id) select 'run-{name}' || n, d.mount_id, d.id \
                from {series}, data d where d.id = '{data}'",
-            tag.key, tag.value
+            tag.key, tag.value,
         ))
         .await;
     data
@@ -252,6 +253,58 @@ on_both! {
         let page = Window { after: None, reverse: true, limit: 10 };
         let last = world.store.page_of_runs(&both, &page).await.unwrap();
         assert_eq!(last.items.iter().map(|run| run.summary.id.to_string()).collect::<Vec<_>>(), reversed(runs)[..10]);
+    }
+
+    async fn two_tags_on_very_many_are_found_where_they_meet(world: World) {
+        beyond_counting(&world, "kind:raw").await;
+        beyond_counting(&world, "kind:cooked").await;
+        let both = DataQuery { tags: tags(&["kind:raw", "kind:cooked"]).into_iter().collect(), ..DataQuery::default() };
+        for reverse in [false, true] {
+            assert_eq!(data_on_pages(&world, &both, 5, reverse).await, [""; 0]);
+        }
+        let last = world.push(&["kind:raw", "kind:cooked", "a:b"]).await.to_string();
+        for id in ["raw7", "raw5000", "cooked300"] {
+            let change = change(&["kind:raw", "kind:cooked"], &[], &[]);
+            assert!(world.store.change_tags(&id.into(), &change).await.unwrap());
+        }
+        let expected = ["raw5000", "cooked300", "raw7", &last].map(str::to_owned).to_vec();
+        let sorted = |mut ids: Vec<String>| {
+            ids.sort();
+            ids
+        };
+        let ids = world.store.ids_of_data(&both, false).await.unwrap();
+        assert_eq!(sorted(ids.clone()), sorted(expected));
+        assert_eq!(ids.last(), Some(&last));
+        assert_eq!(data_on_pages(&world, &both, 1, false).await, ids);
+        assert_eq!(data_on_pages(&world, &both, 2, true).await, reversed(ids));
+        let three = tags(&["kind:raw", "kind:cooked", "a:b"]).into_iter().collect();
+        let three = DataQuery { tags: three, ..DataQuery::default() };
+        assert_eq!(data_on_pages(&world, &three, 2, false).await, [last]);
+    }
+
+    async fn a_page_ends_early_when_it_is_heavy_and_none_is_without_an_item(world: World) {
+        for n in 0..6 {
+            world.apply(&simple(&format!("train:v{n}"), &[&["a:b"]], &[])).await;
+        }
+        let text = |megabytes: usize| "x".repeat(megabytes << 20);
+        world.place.run(&format!("update plan set annotations = '[\"a={}\"]' where image_tag <> 'v3'", text(2))).await;
+        world.place.run(&format!("update plan set annotations = '[\"a={}\"]' where image_tag = 'v3'", text(5))).await;
+        let all = PlanQuery::default();
+        for reverse in [false, true] {
+            let mut window = Window { after: None, reverse, limit: 100 };
+            let (mut ids, mut sizes) = (Vec::new(), Vec::new());
+            loop {
+                let page = world.store.page_of_plans(&all, &window).await.unwrap();
+                sizes.push(page.items.len());
+                ids.extend(page.items.iter().map(|plan| plan.summary.id.to_string()));
+                window.after = page.next;
+                if window.after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(ids, world.store.ids_of_plans(&all, reverse).await.unwrap());
+            assert!(sizes.len() >= 3 && !sizes.contains(&0), "{sizes:?}");
+        }
     }
 
     async fn nothing_is_shown_twice_whatever_happens_between_two_pages(world: World) {

@@ -1,13 +1,12 @@
 //! Which workers may execute at once: what each demands of cpu and memory, against what this machine
 //! has and what others hold. Only computes.
 
+use crate::rules::plan::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, LEAST_MEMORY_BYTES};
 use knit_api::plan::{OnNode, Resources};
 use knit_api::quantity::Quantity;
 
-/// What a worker holds without saying so: one cpu, 1 GiB.
-pub(super) const DEFAULT: Room = Room { cpu_millis: 1000, memory_bytes: 1 << 30 };
-/// With less memory not even the container's first process comes up.
-const LEAST_MEMORY_BYTES: u64 = 6 << 20;
+/// What a worker holds without saying so.
+pub(super) const DEFAULT: Room = Room { cpu_millis: DEFAULT_CPU_MILLIS, memory_bytes: DEFAULT_MEMORY_BYTES };
 
 /// An amount of what workers compete for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

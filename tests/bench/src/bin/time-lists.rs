@@ -145,6 +145,8 @@ fn questions(known: &Known, n: usize) -> Vec<Question> {
     data("Data of a tag on 2500", &[format!("shard:{}", n % 20)], "&reverse", all(), true);
     data("Data of a tag on half of all", &["type:dataset".to_owned()], "", all(), false);
     data("Data of two tags on 1000", &[format!("project:{}", n % 50), format!("batch:{}", n % 40)], "", all(), false);
+    let apart = ["type:dataset".to_owned(), "type:model".to_owned()];
+    data("Data of two common tags that none has both of", &apart, "", all(), false);
     let rare = [format!("source:{n}"), "type:dataset".to_owned()];
     data("Data of a common tag and a tag on 50", &rare, "&reverse", all(), true);
     let now = Timestamp::parse_strict("2020-01-01T00:00:00Z").expect("it is a time");
