@@ -283,15 +283,10 @@ impl Server {
         {
             return Some(in_a_line(&refusal.advice));
         }
-        if let ClientError::Ambiguous { given, candidates, .. } = error
-            && candidates.iter().any(|one| !one.value.starts_with(given.as_str()))
-        {
-            // By their name, which has no more of it to write.
-            return Some("write one of these ids".to_owned());
-        }
         if let ClientError::Ambiguous { given, candidates, .. } = error {
+            // What was found by its name has no more of it to write.
             let by_id = candidates.iter().all(|one| one.value.starts_with(given.as_str()));
-            return Some(if by_id { "write more of the id" } else { "give the id" }.to_owned());
+            return Some(if by_id { "write more of the id" } else { "write one of these ids" }.to_owned());
         }
         let profile = &self.found;
         match error.class() {

@@ -123,8 +123,8 @@ fn advice_on_an_id_fits_what_was_given() {
     let server = server(true);
     let home = Home::of(&server.api_root(), None);
     for (arguments, advice) in [
-        (["plan", "show", "name=twice"], "try: give the id\n"),
-        (["plan", "show", "twice"], "try: give the id\n"),
+        (["plan", "show", "name=twice"], "try: write one of these ids\n"),
+        (["plan", "show", "twice"], "try: write one of these ids\n"),
         (["run", "show", "0b1c"], "try: write more of the id\n"),
         (["run", "show", "0b1"], "try: give at least 4 characters of the id\n"),
         (["run", "show", "ffff"], "not found\n"),

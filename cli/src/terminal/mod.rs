@@ -71,7 +71,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// As [`print`], for commands that do nothing but print, piece by piece: when nobody reads any more, they may stop.
+/// As [`print()`], for commands that do nothing but print, piece by piece: when nobody reads any more, they may stop.
 ///
 /// # Errors
 /// A [`Failure`]; a reader that went away gives one that ends the program quietly.
