@@ -35,7 +35,7 @@ fn a_run_that_asked_for_too_much_starts_when_its_plan_asks_for_less() {
     assert_eq!(changed["annotations"], json!(["k=v", "owner=me"]));
     let changed = world.knit(&["plan", "serviceaccount", "--set", "trainer", &plan]).ok().json();
     assert_eq!(changed["service_account"], "trainer");
-    world.knit(&["plan", "serviceaccount", "--set", "No Name", &plan]).fails(1, &["cannot change", "No Name"]);
+    world.knit(&["plan", "serviceaccount", "--set", "No Name", &plan]).fails(2, &["no service account", "No Name"]);
     let changed = world.knit(&["plan", "serviceaccount", "--unset", &plan]).ok().json();
     assert!(changed.get("service_account").is_none());
     world.knit(&["plan", "resource", "--set", "memory=0", &plan]).fails(1, &["set.memory", "above zero"]);
