@@ -457,11 +457,11 @@ mod tests {
         for (argument, input, output) in [
             ("/in/data", "/in/data", ""),
             ("/in/data/", "/in/data", ""),
-            ("in/data", "/work/in/data", ""),
-            ("./out//x/.", "", "/work/out/x"),
+            ("in/data", "/app/in/data", ""),
+            ("./out//x/.", "", "/app/out/x"),
             ("--data=/in/data", "/in/data", ""),
             ("--set=data.path=/in/data", "/in/data", ""),
-            ("data.path=in/data", "/work/in/data", ""),
+            ("data.path=in/data", "/app/in/data", ""),
             ("-I/in/data", "/in/data", ""),
             ("-o=/out", "", "/out"),
             ("/in/a=b", "/in/a=b", ""),
@@ -489,7 +489,7 @@ mod tests {
             ("", "", ""),
             ("/", "", ""),
         ] {
-            let (inputs, outputs) = paths(&[argument], "/work");
+            let (inputs, outputs) = paths(&[argument], "/app");
             assert_eq!((inputs.join(" ").as_str(), outputs.join(" ").as_str()), (input, output), "{argument:?}");
         }
     }
