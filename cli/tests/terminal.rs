@@ -8,12 +8,12 @@ mod fake;
 use fake::{Answer, Fake, Home, json, run};
 use knit_api::time::Timestamp;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json as value;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use unicode_width::UnicodeWidthStr as _;
 
 const RUN: &str = "0b1c2d3e-aaaa-4bbb-8ccc-0123456789ab";
@@ -50,13 +50,24 @@ fn answering(
     let mut master = File::from(master);
     while let Ok(count @ 1..) = master.read(&mut part) {
         text.extend_from_slice(&part[..count]);
-        // The cursor is hidden once keys are read one by one.
+        // The cursor is hidden shortly before keys are read one by one.
         let is_asked = answer.is_some() && String::from_utf8_lossy(&text).contains("\u{1b}[?25l");
         if let Some(keys) = answer.take_if(|_| is_asked) {
+            wait_until_keys_are_read(&master);
             master.write_all(keys.as_bytes()).unwrap();
         }
     }
     (child.wait().unwrap().code(), String::from_utf8(text).unwrap().replace("\r\n", "\n"))
+}
+
+/// Waits until the program takes each key as it comes. Before that an interruption is the terminal's own, which drops
+/// it, because this terminal controls no session. Nothing tells of it, so this looks again and again.
+fn wait_until_keys_are_read(terminal: &File) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ICANON) {
+        assert!(Instant::now() < patience, "the program asks, and reads no keys");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A server with one Run that failed three minutes ago.
