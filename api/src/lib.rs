@@ -5,7 +5,7 @@
 //! [`id`], [`tag`], [`time`], [`quantity`], [`image`], then the nouns [`data`], [`plan`], [`run`], [`graph`],
 //! what is asked about them before or after something happens: [`explain`], [`why`], [`impact`], and
 //! what there is to execute them on: [`cluster`]; then how they travel: [`endpoint`], [`problem`], [`server`], [`candidate`], [`content`], [`event`], [`json`], and
-//! [`profile`].
+//! [`profile`]; last what Knit makes on Kubernetes is called: [`label`].
 //!
 //! Feature `client` adds the HTTP client, `bundle` the form in which folders travel, `digest` the digests of
 //! images.
@@ -28,6 +28,7 @@ pub mod id;
 pub mod image;
 pub mod impact;
 pub mod json;
+pub mod label;
 pub mod plan;
 pub mod problem;
 pub mod profile;

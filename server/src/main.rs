@@ -8,7 +8,7 @@ use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
-use knit_server::settings::{Layout, Settings, WorkerNetwork};
+use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -63,6 +63,18 @@ struct Serve {
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
     log_limit: u64,
 
+    /// What this process does; everything when nothing is said.
+    #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
+    roles: Vec<settings::Role>,
+
+    /// File with the URL of a PostgreSQL database (13 or newer); only its owner may read it. Without one: SQLite in
+    /// the installation's folder.
+    #[arg(long, value_name = "FILE")]
+    database_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    cluster: OnCluster,
+
     /// The server's own log, in place of stderr: at 10 MiB it is put aside as FILE.1, that one as FILE.2.
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
@@ -70,6 +82,59 @@ struct Serve {
     /// Form of the server's own log. What it tells is chosen by KNITD_LOG (such as `debug`).
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Executing Runs on Kubernetes in place of this machine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "On Kubernetes")]
+struct OnCluster {
+    /// Execute Runs on the cluster that this file leads to.
+    #[arg(long, value_name = "FILE", conflicts_with = "in_cluster")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Execute Runs on the cluster that this process runs on, as a Pod.
+    #[arg(long)]
+    in_cluster: bool,
+
+    /// Namespace of volumes and workers.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    namespace: String,
+
+    /// Image of knitd, for what runs beside volumes and in workers.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
+    /// Storage class of Data; else the cluster's default.
+    #[arg(long, value_name = "NAME")]
+    storage_class: Option<String>,
+
+    /// What a new volume asks for.
+    #[arg(long, value_name = "BYTES", default_value = "1Gi")]
+    initial_capacity: Quantity,
+
+    /// Priority class of workers; else the cluster's default.
+    #[arg(long, value_name = "NAME")]
+    worker_priority: Option<String>,
+
+    /// How nodes call the built-in registry.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:30503")]
+    registry_name: String,
+
+    /// Where this process reaches the built-in registry; else where it would listen itself.
+    #[arg(long, value_name = "HOST:PORT")]
+    registry_from_here: Option<String>,
+
+    /// How the Pods beside volumes are reached.
+    #[arg(long, value_name = "WAY", default_value = "direct")]
+    reach: Reach,
+
+    /// How long a Pod beside a volume is kept after its last use.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    agent_idle: Duration,
+
+    /// How long what keeps a worker from starting may last before its Run fails.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    start_grace: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -165,8 +230,43 @@ impl Serve {
             worker_network: self.worker_network,
             grace: self.grace,
             log_limit: self.log_limit,
+            roles: if self.roles.is_empty() { Settings::all_roles() } else { self.roles.iter().copied().collect() },
+            database: self.database_file.as_deref().map(read_database_url).transpose()?,
+            cluster: self.cluster.settings(self.log_limit, self.registry_listen)?,
         })
     }
+}
+
+impl OnCluster {
+    fn settings(self, log_limit: u64, registry: SocketAddr) -> anyhow::Result<Option<Cluster>> {
+        if self.kubeconfig.is_none() && !self.in_cluster {
+            return Ok(None);
+        }
+        let image = self.image.context("--image IMAGE is needed with a cluster: the image of knitd, for agents")?;
+        Ok(Some(Cluster {
+            kubeconfig: self.kubeconfig,
+            namespace: self.namespace,
+            image,
+            storage_class: self.storage_class,
+            initial_capacity: self.initial_capacity,
+            worker_priority: self.worker_priority,
+            registry: self.registry_name,
+            registry_from_here: self.registry_from_here.unwrap_or_else(|| registry.to_string()),
+            reach: self.reach,
+            agent_idle: self.agent_idle,
+            start_grace: self.start_grace,
+            log_limit,
+        }))
+    }
+}
+
+/// The database's URL has a password in it: it comes in a file that only its owner may read.
+fn read_database_url(path: &Path) -> anyhow::Result<String> {
+    let url = read_secret(path, "the database's URL")?;
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        bail!("{}: a database is named as postgres://USER:PASSWORD@HOST:PORT/DATABASE", path.display());
+    }
+    Ok(url)
 }
 
 /// Tells whoever started this process where to reach it, in one line of JSON; then nothing more comes.
@@ -184,13 +284,18 @@ fn announce(at: Listening) {
     }
 }
 
-fn read_token(path: &Path) -> anyhow::Result<String> {
-    let reading = || format!("reading the token file {}", path.display());
+/// Reads a file with one secret in it, which nobody else may read.
+fn read_secret(path: &Path, what: &str) -> anyhow::Result<String> {
+    let reading = || format!("reading {what} in {}", path.display());
     let mode = std::fs::metadata(path).with_context(reading)?.permissions().mode();
     if mode & 0o077 != 0 {
-        bail!("{}: others than its owner may read the token; run `chmod 600 {0}`", path.display());
+        bail!("{}: others than its owner may read {what}; run `chmod 600 {0}`", path.display());
     }
-    let token = std::fs::read_to_string(path).with_context(reading)?.trim().to_owned();
+    Ok(std::fs::read_to_string(path).with_context(reading)?.trim().to_owned())
+}
+
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let token = read_secret(path, "the token")?;
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         bail!("{}: a token is one line of printable ASCII without blanks", path.display());
     }

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::content::ContentStore;
 use crate::engine::Engine;
+use crate::engine::kubernetes::KubernetesEngine;
 use crate::engine::local::images::Images;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::local::{LocalEngine, OpenError, WorkerSettings};
@@ -78,19 +79,29 @@ async fn open(settings: Settings) -> anyhow::Result<App> {
     for folder in layout.private_folders() {
         private::folder(&folder).with_context(|| format!("closing {} to other users", folder.display()))?;
     }
-    let store = Store::open_sqlite(&layout.database())
-        .await
-        .with_context(|| format!("opening the database {}", layout.database().display()))?;
+    let store = match &settings.database {
+        Some(url) => Store::open_postgres(url).await.context("opening the PostgreSQL database")?,
+        None => Store::open_sqlite(&layout.database())
+            .await
+            .with_context(|| format!("opening the database {}", layout.database().display()))?,
+    };
     let content = ContentStore::open(&layout.content())
         .with_context(|| format!("opening the image store {}", layout.content().display()))?;
     let content = Arc::new(content);
     let settings = Arc::new(settings);
-    let engine = open_engine(&settings, &content)?;
+    let engine = open_engine(&settings, &content, &store).await?;
     Ok(App { settings, store, engine, content, wake: Arc::new(Wake::default()), stopping: CancellationToken::new() })
 }
 
-/// Opens the embedded engine over the images that the registry serves.
-fn open_engine(settings: &Settings, content: &Arc<ContentStore>) -> Result<Arc<dyn Engine>, OpenError> {
+/// Opens the cluster, or the embedded engine over the images that the registry serves.
+async fn open_engine(
+    settings: &Settings,
+    content: &Arc<ContentStore>,
+    store: &Store,
+) -> Result<Arc<dyn Engine>, OpenError> {
+    if let Some(cluster) = &settings.cluster {
+        return Ok(Arc::new(KubernetesEngine::open(cluster.clone(), store.clone()).await?));
+    }
     let layout = &settings.layout;
     let images = Images::new(Arc::clone(content), layout.layers()).with_registry(settings.registry_listen);
     let volumes = Volumes::open(layout.clone())?;

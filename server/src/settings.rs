@@ -1,5 +1,8 @@
 //! What the operator decides, and where the embedded installation keeps its files.
 
+use clap::ValueEnum as _;
+use knit_api::quantity::Quantity;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +14,70 @@ pub enum WorkerNetwork {
     None,
     /// The host's network.
     Host,
+}
+
+/// A part of the server that a process may play by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Role {
+    /// The API for users.
+    Api,
+    /// The same for what runs inside the cluster, below `/api/backend`.
+    Backend,
+    /// The image registry.
+    Registry,
+    /// New combinations become Runs.
+    Projection,
+    /// Runs get their volumes.
+    Initialize,
+    /// Workers are started and followed.
+    RunManagement,
+    /// Runs end.
+    Finishing,
+    /// Volumes that nothing refers to are removed.
+    GarbageCollection,
+    /// What no row knows is removed.
+    Housekeeping,
+}
+
+/// How the doors of agents are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Reach {
+    /// At the address of the Pod: from inside the cluster, or on its only node.
+    #[default]
+    Direct,
+    /// Through the API server: from anywhere that it can be reached from.
+    Forward,
+}
+
+/// What an operator decides for a cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// How to reach it; none for what a Pod is given.
+    pub kubeconfig: Option<PathBuf>,
+    /// Where everything of ours is.
+    pub namespace: String,
+    /// The image of `knitd`, for agents and for the containers beside main.
+    pub image: String,
+    /// Storage class of Data; none for the cluster's default.
+    pub storage_class: Option<String>,
+    /// What a new volume asks for.
+    pub initial_capacity: Quantity,
+    /// Priority class of workers; none for the cluster's default.
+    pub worker_priority: Option<String>,
+    /// How the built-in registry is called by nodes: `localhost:30503`.
+    pub registry: String,
+    /// Where this process reaches the built-in registry, as `host:port` over plain HTTP: to read what an image
+    /// executes by itself.
+    pub registry_from_here: String,
+    /// How agents are reached.
+    pub reach: Reach,
+    /// How long an agent is kept after its last use.
+    pub agent_idle: std::time::Duration,
+    /// How long what keeps a worker from starting may last before its Run fails: an image that cannot be pulled, a
+    /// service account that is not there.
+    pub start_grace: std::time::Duration,
+    /// Largest log of one Run, in bytes.
+    pub log_limit: u64,
 }
 
 /// Settings of one server process.
@@ -30,6 +97,24 @@ pub struct Settings {
     pub grace: std::time::Duration,
     /// Largest log of one Run, in bytes; what comes after is dropped and said.
     pub log_limit: u64,
+    /// What this process does.
+    pub roles: BTreeSet<Role>,
+    /// URL of the PostgreSQL database; none for SQLite in the installation's folder.
+    pub database: Option<String>,
+    /// The cluster that Runs execute on; none for this machine.
+    pub cluster: Option<Cluster>,
+}
+
+impl Settings {
+    /// All roles: an embedded installation, or a cluster served by one process.
+    pub fn all_roles() -> BTreeSet<Role> {
+        Role::value_variants().iter().copied().collect()
+    }
+
+    /// Whether this process plays the role.
+    pub fn plays(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
 }
 
 /// The folders of an embedded installation.

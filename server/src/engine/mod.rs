@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+pub mod kubernetes;
 pub mod local;
 
 pub use crate::rules::lifecycle::Observation;
@@ -234,6 +235,17 @@ pub enum EngineError {
     },
 }
 
+/// Outputs of one Run that are sealed at one time.
+const SEALS: usize = 4;
+
+/// What is a result of one of several volumes; any other error ends them all.
+fn one_of_several(sealed: Result<Sealed, EngineError>) -> Result<Result<Sealed, EngineError>, EngineError> {
+    match sealed {
+        Err(error @ (EngineError::Damaged(_) | EngineError::NoSpace(_) | EngineError::Failed { .. })) => Err(error),
+        one => Ok(one),
+    }
+}
+
 /// Where bytes and work live. All methods may be called again after a crash at any point: doing a
 /// thing twice does nothing more. Methods return soon; what takes long is observed.
 #[async_trait]
@@ -289,6 +301,35 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes the content of an output final: walks it without following links, computes manifest and
     /// digest, removes what cannot be kept, syncs it to disk.
     async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError>;
+
+    /// Ends the worker if it still runs (politely for `grace`, then not), makes these outputs of it final as
+    /// [`Engine::seal`] does, and removes what belongs to it except its volumes. Nothing can write into them any more
+    /// when this returns. One result for each volume, in their order; [`EngineError::NotFound`] and
+    /// [`EngineError::BadContent`] are such results, every other error is one of the whole.
+    async fn conclude(
+        &self,
+        run: &RunId,
+        outputs: &[Volume],
+        grace: std::time::Duration,
+    ) -> Result<Vec<Result<Sealed, EngineError>>, EngineError> {
+        let seal = async || {
+            let all = outputs.iter().map(|output| self.seal(output)).collect::<Vec<_>>();
+            let sealed: Vec<_> = futures_util::stream::iter(all).buffered(SEALS).collect().await;
+            sealed.into_iter().map(one_of_several).collect::<Result<Vec<_>, _>>()
+        };
+        match self.observe(run).await? {
+            // Its processes are gone and nothing is written any more: both at once.
+            Observation::Absent | Observation::Ended { .. } => {
+                let (sealed, ()) = futures_util::try_join!(seal(), self.remove_worker(run, std::time::Duration::ZERO))?;
+                Ok(sealed)
+            }
+            // A user stopped it: it may take its time to end.
+            Observation::Preparing { .. } | Observation::Running { .. } => {
+                self.remove_worker(run, grace).await?;
+                seal().await
+            }
+        }
+    }
 
     /// Removes a volume; one that is not there is fine.
     async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError>;

@@ -6,22 +6,17 @@ use super::driver::Duty;
 use super::run::Hints;
 use crate::app::App;
 use crate::clock;
-use crate::engine::{EngineError, Observation, Sealed};
+use crate::engine::{EngineError, Sealed};
 use crate::store::Claim;
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream};
 use knit_api::id::{DataId, RunId};
 use knit_api::run::{Exit, RunStatus, exit_code};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Longest message about what was left out, in characters.
 const LONGEST_MESSAGE: usize = 1000;
-
-/// Outputs of one Run that are sealed at one time.
-const SEALS: usize = 4;
 
 pub(super) struct Finish {
     app: App,
@@ -41,17 +36,7 @@ impl Duty for Finish {
 
     async fn act(&self, claim: &Claim) -> Result<(), Trouble> {
         let app = &self.app;
-        let kept = match app.engine.observe(&claim.run).await? {
-            // Its processes are gone and nothing is written any more: both at once.
-            Observation::Absent | Observation::Ended { .. } => {
-                tokio::try_join!(self.seal_outputs(claim), self.remove_worker(&claim.run, Duration::ZERO))?.0
-            }
-            // A user stopped it: it may take its time to end.
-            Observation::Preparing { .. } | Observation::Running { .. } => {
-                self.remove_worker(&claim.run, app.settings.grace).await?;
-                self.seal_outputs(claim).await?
-            }
-        };
+        let kept = self.conclude(claim).await?;
         let message = kept.message();
         // One that is failing anyway keeps the exit that says why.
         let failure = (claim.status == RunStatus::Completing).then(|| kept.failure()).flatten();
@@ -78,20 +63,13 @@ impl Finish {
         Self { app, hints }
     }
 
-    async fn remove_worker(&self, run: &RunId, grace: Duration) -> Result<(), Trouble> {
-        let app = &self.app;
-        Ok(app.engine.remove_worker(run, grace).await?)
-    }
-
     /// Also what a failed Run has written is kept and sealed: that is what one looks into then.
-    async fn seal_outputs(&self, claim: &Claim) -> Result<Kept, Trouble> {
+    async fn conclude(&self, claim: &Claim) -> Result<Kept, Trouble> {
         let app = &self.app;
-        let outputs = app.store.outputs(&claim.run).await?;
-        let mut sealing = stream::iter(outputs)
-            .map(|(data, volume)| async move { (data, app.engine.seal(&volume).await) })
-            .buffered(SEALS);
+        let (outputs, volumes): (Vec<_>, Vec<_>) = app.store.outputs(&claim.run).await?.into_iter().unzip();
+        let concluded = app.engine.conclude(&claim.run, &volumes, app.settings.grace).await?;
         let mut kept = Kept::default();
-        while let Some((data, sealed)) = sealing.next().await {
+        for (data, sealed) in outputs.into_iter().zip(concluded) {
             match sealed {
                 Ok(sealed) => kept.sealed.push((data, sealed)),
                 // It may have been stopped before it had any volume.

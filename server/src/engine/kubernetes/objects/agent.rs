@@ -1,0 +1,1 @@
+//! The Pod and the Secret of an agent.

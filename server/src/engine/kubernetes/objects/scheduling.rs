@@ -1,0 +1,1 @@
+//! `on_node` of a Plan as tolerations and node affinity.

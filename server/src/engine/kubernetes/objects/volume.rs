@@ -1,0 +1,1 @@
+//! The PersistentVolumeClaim of a Data.

@@ -1,0 +1,1 @@
+//! The Job and the Secret of a worker.
