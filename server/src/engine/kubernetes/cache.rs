@@ -9,7 +9,8 @@ use super::client::{Client, Kind};
 use crate::engine::{EngineError, EngineEvent, Volume};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use knit_api::id::RunId;
 use knit_api::label::{MANAGED_BY, MANAGER, WORKER_RUN_ID};
 use kube::Resource as _;
@@ -170,7 +171,7 @@ impl Cache {
     fn watch_events(&self) {
         let (signals, pods) = (Arc::clone(&self.0.signals), Arc::clone(&self.0.pods));
         self.watch(&self.0.events, None, move |_, event| {
-            let Some(about) = event.map(|event| &event.involved_object) else { return };
+            let Some(about) = event.and_then(|event| event.regarding.as_ref()) else { return };
             let name = about.name.as_deref().unwrap_or_default();
             let run = match about.kind.as_deref() {
                 Some("Job") => name.strip_prefix("worker-run-").map(RunId::new),
@@ -388,7 +389,7 @@ impl Shelf for Spoken {
     type Object = Event;
 
     fn put(&mut self, event: Arc<Event>) -> Option<Arc<Event>> {
-        let uid = event.involved_object.uid.clone().filter(|_| is_of_interest(&event))?;
+        let uid = regarding(&event).filter(|_| is_of_interest(&event))?.to_owned();
         if self.about.len() >= SPOKEN_OF && !self.about.contains_key(&uid) {
             let any = self.about.keys().next().cloned();
             any.and_then(|any| self.about.remove(&any));
@@ -404,7 +405,7 @@ impl Shelf for Spoken {
     }
 
     fn take_away(&mut self, event: &Event) {
-        let Some(uid) = event.involved_object.uid.as_deref() else { return };
+        let Some(uid) = regarding(event) else { return };
         let Some(said) = self.about.get_mut(uid) else { return };
         said.retain(|other| other.metadata.name != event.metadata.name);
         if said.is_empty() {
@@ -413,7 +414,7 @@ impl Shelf for Spoken {
     }
 
     fn same(&self, event: &Event) -> Option<Arc<Event>> {
-        let said = self.about.get(event.involved_object.uid.as_deref()?)?;
+        let said = self.about.get(regarding(event)?)?;
         said.iter().find(|other| other.metadata.uid == event.metadata.uid).cloned()
     }
 
@@ -488,9 +489,14 @@ pub(super) fn ours() -> String {
     format!("{MANAGED_BY}={MANAGER}")
 }
 
+/// The UID of what the Event speaks of.
+fn regarding(event: &Event) -> Option<&str> {
+    event.regarding.as_ref()?.uid.as_deref()
+}
+
 /// Events come from everything in the namespace; kept are those of Jobs, Pods and volumes with names of ours.
 fn is_of_interest(event: &Event) -> bool {
-    let about = &event.involved_object;
+    let Some(about) = &event.regarding else { return false };
     let name = about.name.as_deref().unwrap_or_default();
     matches!(about.kind.as_deref(), Some("Job" | "Pod" | "PersistentVolumeClaim"))
         && ["worker-run-", "knitid-", "data-knitid-"].iter().any(|ours| name.starts_with(ours))
