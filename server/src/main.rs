@@ -1,11 +1,13 @@
-//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside
-//! each container and is nothing a person calls.
+//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside each container,
+//! the others what runs inside Pods, and none of them is anything a person calls.
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::engine::kubernetes::door;
+use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
@@ -32,6 +34,9 @@ struct Cli {
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
     Serve(Serve),
+    /// Makes sure that volumes are empty, before a worker begins.
+    #[command(hide = true)]
+    CheckEmpty(CheckEmpty),
 }
 
 #[derive(Debug, Args)]
@@ -156,17 +161,28 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    // The shim must stay a process of one thread: before anything else.
-    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+    // These must stay processes of one thread: before anything else.
+    let role = std::env::args_os().nth(1).unwrap_or_default();
+    if role == "shim" {
         return knit_server::engine::local::native::shim::main();
     }
-    let Role::Serve(serve) = Cli::parse().role;
+    if role == "wrap" {
+        return door::wrap::main();
+    }
+    let serve = match Cli::parse().role {
+        Role::Serve(serve) => serve,
+        Role::CheckEmpty(check) => return code(check.run()),
+    };
     if let Err(refused) = serve.check() {
         refused.exit();
     }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
+    code(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
+}
+
+fn code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
@@ -357,7 +373,7 @@ mod tests {
     fn containers_on_the_network_need_a_token_on_the_api() {
         let check = |args: &[&str]| {
             let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role;
+            let Role::Serve(serve) = line.role else { panic!("another role") };
             serve.check()
         };
         let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();
