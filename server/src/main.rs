@@ -8,6 +8,7 @@ use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::engine::kubernetes::door;
 use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
+use knit_server::engine::kubernetes::door::record::RecordLog;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
@@ -37,6 +38,9 @@ enum Role {
     /// Makes sure that volumes are empty, before a worker begins.
     #[command(hide = true)]
     CheckEmpty(CheckEmpty),
+    /// Records the log of a worker, beside it.
+    #[command(hide = true)]
+    RecordLog(RecordLog),
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +176,7 @@ fn main() -> ExitCode {
     let serve = match Cli::parse().role {
         Role::Serve(serve) => serve,
         Role::CheckEmpty(check) => return code(check.run()),
+        Role::RecordLog(record) => return code(record_log(record)),
     };
     if let Err(refused) = serve.check() {
         refused.exit();
@@ -219,6 +224,16 @@ fn run(serve: Serve) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     let outcome = runtime.block_on(serve::serve(settings, announce));
     // All is settled by now; a blocking call that hangs must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// One thread waits; what takes long has threads of its own.
+fn record_log(record: RecordLog) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text, None)?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let outcome = runtime.block_on(record.run());
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
