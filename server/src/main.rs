@@ -4,6 +4,7 @@
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
 use knit_server::engine::kubernetes::door;
@@ -126,7 +127,7 @@ struct OnCluster {
     worker_priority: Option<String>,
 
     /// How nodes call the built-in registry.
-    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:30503")]
+    #[arg(long, value_name = "HOST:PORT", default_value = BUILT_IN_REGISTRY)]
     registry_name: String,
 
     /// Where this process reaches the built-in registry; else where it would listen itself.
