@@ -78,9 +78,9 @@ impl How {
 impl MainEnd {
     /// As the Run records it, with what else a person should know.
     pub fn exit(&self, notes: &[String]) -> Exit {
-        let limit = self.memory_limit.map_or_else(|| "the node has".to_owned(), |limit| {
-            format!("its limit of {}", memory_in_words(limit))
-        });
+        let limit = self
+            .memory_limit
+            .map_or_else(|| "the node has".to_owned(), |limit| format!("its limit of {}", memory_in_words(limit)));
         let code = self.how.code();
         let message = match &self.how {
             // A program may survive the loss of a child and end well: then it succeeded.

@@ -108,7 +108,10 @@ enum Main {
     #[default]
     Awaited,
     Running,
-    Ended { end: Option<MainEnd>, notes: Vec<String> },
+    Ended {
+        end: Option<MainEnd>,
+        notes: Vec<String>,
+    },
 }
 
 impl Progress {

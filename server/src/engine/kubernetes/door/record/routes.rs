@@ -69,9 +69,12 @@ async fn end(State(recorder): State<Recorder>, Query(awaited): Query<Awaited>) -
 /// Nothing of main is left: outputs and log are to be made final now, whatever main has said. Asked again, those that
 /// failed are tried again.
 async fn seal(State(recorder): State<Recorder>) -> StatusCode {
-    let nothing_to_do = recorder.progress.borrow().sealed.as_ref().is_some_and(|sealed| {
-        sealed.iter().all(|(_, sealed)| !sealed.as_ref().is_err_and(super::may_pass))
-    });
+    let nothing_to_do = recorder
+        .progress
+        .borrow()
+        .sealed
+        .as_ref()
+        .is_some_and(|sealed| sealed.iter().all(|(_, sealed)| !sealed.as_ref().is_err_and(super::may_pass)));
     if !nothing_to_do {
         recorder.progress.send_modify(|progress| progress.sealed = None);
         recorder.gone.notify_one();
@@ -107,9 +110,8 @@ async fn log(State(recorder): State<Recorder>, Query(wanted): Query<Wanted>) -> 
     };
     let opened = async {
         let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).await?;
-        let from = u64::try_from(wanted.from).unwrap_or_else(|_| {
-            recorder.progress.borrow().log.saturating_sub(wanted.from.unsigned_abs())
-        });
+        let from = u64::try_from(wanted.from)
+            .unwrap_or_else(|_| recorder.progress.borrow().log.saturating_sub(wanted.from.unsigned_abs()));
         file.seek(SeekFrom::Start(from)).await?;
         Ok::<_, io::Error>(Follower { file, at: from, follow: wanted.follow, progress: recorder.progress.subscribe() })
     };
