@@ -8,7 +8,7 @@ use crate::clock::Stopwatch;
 use crate::private;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous,
 };
@@ -39,6 +39,8 @@ const SESSION: [(&str, &str); 6] = [
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
 ];
+/// What processes tell each other is told there.
+const CHANNEL: &str = "knit";
 /// Names the advisory lock that stands for [`Gate`]; any number that nobody else uses.
 const GATE_LOCK: i64 = 0x6b6e_6974;
 /// For statements that follow rows from one to the next. PostgreSQL takes every such walk for a long one, and would
@@ -87,7 +89,7 @@ impl DbError {
 
     /// The same error of a transaction that was to become true.
     fn at_commit(self) -> Self {
-        let kind = if self.kind == Kind::Lost { Kind::Unsure } else { self.kind };
+        let kind = if matches!(self.kind, Kind::Lost | Kind::NoConnection) { Kind::Unsure } else { self.kind };
         Self { kind, ..self }
     }
 
@@ -138,6 +140,8 @@ pub(super) enum Twice {
 /// Decides whether a transaction that did not work is tried again.
 pub(super) struct Tries {
     twice: Twice,
+    /// Whether one try may have become true.
+    unsure: bool,
     collisions: u32,
     breaks: u32,
     begun: Stopwatch,
@@ -145,7 +149,7 @@ pub(super) struct Tries {
 
 impl Tries {
     pub(super) fn new(twice: Twice) -> Self {
-        Self { twice, collisions: 0, breaks: 0, begun: Stopwatch::start() }
+        Self { twice, unsure: false, collisions: 0, breaks: 0, begun: Stopwatch::start() }
     }
 
     /// True when it is worth another try, after a pause for a database that does not answer.
@@ -154,6 +158,7 @@ impl Tries {
         const MOST: u32 = 3;
         /// How long a database is waited for that does not answer: longer than it takes to restart.
         const PATIENCE: Duration = ACQUIRE;
+        self.unsure |= error.kind() == Kind::Unsure;
         match error.kind() {
             Kind::Collision => {
                 self.collisions += 1;
@@ -172,6 +177,11 @@ impl Tries {
             Kind::Full | Kind::Other => false,
         }
     }
+
+    /// The last error, in the light of those before it.
+    pub(super) fn verdict(&self, error: DbError) -> DbError {
+        if self.unsure { error.at_commit() } else { error }
+    }
 }
 
 /// Does a whole transaction, again if it is known to have had no effect (another one was in its way, the connection
@@ -186,10 +196,10 @@ macro_rules! whole {
             match $attempt.await {
                 Err(error) => {
                     if !tries.again(&error).await {
-                        break Err(error.during($what));
+                        break Err(tries.verdict(error).during($what));
                     }
                 }
-                done => break done.map_err(|error| error.during($what)),
+                Ok(done) => break Ok(done),
             }
         }
     }};
@@ -368,9 +378,7 @@ impl Tx {
     pub(super) async fn rows(&mut self, sql: &'static str, args: &[Value<'_>]) -> Db<Vec<Row>> {
         match &mut self.on {
             On::Sqlite(tx) => Ok(fetch!(sql, args, &mut **tx, Row::Sqlite)),
-            On::Postgres(tx, server) => {
-                server.answers(async { Ok(fetch!(sql, args, &mut **tx, Row::Postgres)) }).await
-            }
+            On::Postgres(tx, server) => server.answers(async { Ok(fetch!(sql, args, &mut **tx, Row::Postgres)) }).await,
         }
     }
 
@@ -544,8 +552,7 @@ impl Database {
     /// Connects to a server by its URL, with at most so many connections. A server that is just starting is waited for.
     pub(super) async fn open_postgres(url: &str, connections: u32) -> Db<Self> {
         let options: PgConnectOptions = url.parse().map_err(|error| DbError::other(format!("the URL: {error}")))?;
-        let options =
-            options.application_name("knitd").statement_cache_capacity(PREPARED_STATEMENTS).options(SESSION);
+        let options = options.application_name("knitd").statement_cache_capacity(PREPARED_STATEMENTS).options(SESSION);
         let server = Server::of(&options);
         let mut tries = Tries::new(Twice::WithoutEffect);
         loop {
@@ -610,6 +617,38 @@ impl Database {
     /// Runs one statement that only reads; the first row it gives.
     pub(super) async fn row(&self, sql: &'static str, args: &[Value<'_>]) -> Db<Option<Row>> {
         Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// Of two texts, the one for this database.
+    pub(super) fn choose<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite { .. } => sqlite,
+            Self::Postgres(..) => postgres,
+        }
+    }
+
+    /// Tells all who listen on PostgreSQL.
+    pub(super) async fn notify(&self, text: &str) -> Db<()> {
+        if let Self::Postgres(..) = self {
+            self.rows("select 1 from (select pg_notify($1, $2)) x", args![CHANNEL, text]).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens on PostgreSQL, on a connection of its own.
+    pub(super) async fn listen(&self) -> Db<Option<PgListener>> {
+        let Self::Postgres(pool, server) = self else { return Ok(None) };
+        let options = pool.connect_options().as_ref().clone();
+        let own = PoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE);
+        let listening = server.answers(async {
+            let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;
+            listener.ignore_pool_close_event(true);
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        });
+        let listening = listening.await;
+        self.explained(listening).await.map(Some)
     }
 
     /// When no connection was to be had, the pool does not say why: it is found out.

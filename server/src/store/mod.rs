@@ -24,6 +24,7 @@ mod pages;
 mod plans;
 mod projection;
 mod runs;
+mod signals;
 mod tags;
 mod watching;
 
@@ -36,6 +37,7 @@ mod test_postgres;
 pub use crate::rules::lifecycle::Stop;
 pub use explain::Circumstances;
 pub use pages::{Page, Place, Window};
+pub use signals::Listener;
 pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
@@ -199,6 +201,17 @@ pub struct Claim {
     pub attempt: i64,
     /// How often in a row the work on it failed: what back-off is computed from.
     pub failures: i64,
+}
+
+/// A claim as it stands in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The Run.
+    pub run: RunId,
+    /// Of the claim.
+    pub attempt: i64,
+    /// When it ends.
+    pub until: Timestamp,
 }
 
 /// What a loop found out about a claimed Run. `None` leaves a field as it is.
