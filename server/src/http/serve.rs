@@ -1,8 +1,9 @@
-//! Listens: takes connections and speaks HTTP/1.1 on them until the server stops.
+//! Listens: takes connections and speaks HTTP/1.1 on them, through TLS or not, until the server stops.
 //!
 //! A client may read as slowly as it likes, but one that takes nothing of what it asked for is no client any more:
 //! whatever is answered, a connection whose bytes do not move is ended ([`Moving`]).
 
+use super::tls::{HANDSHAKE_RECORD, Speaks, Tls, Wire};
 use crate::transfers;
 use axum::body::Body;
 use axum::http::Request;
@@ -18,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -30,15 +31,32 @@ use tower::{Service, ServiceExt};
 const CONNECTIONS: usize = 1024;
 /// How long the head of a request may take, and an idle connection may stay.
 const HEAD: Duration = Duration::from_mins(2);
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What HTTP is told on a port that speaks TLS alone.
+const USE_TLS: &str = "{\"message\": \"this port speaks TLS\\nUse https in place of http.\"}\n";
 /// How long to wait when no connection can be taken, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many bytes may wait in the system to be sent: the fewer, the sooner it is seen that a slow client moves.
 const UNSENT: u32 = 128 << 10;
 
-/// Serves until `stopping`. Then no connection is taken any more and requests under way may come to
+/// Serves plain HTTP until `stopping`. Then no connection is taken any more and requests under way may come to
 /// their end, until `cut`: what is not over by then is cut off.
 pub async fn serve<S>(listener: TcpListener, service: S, stopping: CancellationToken, cut: CancellationToken)
 where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    serve_as(Speaks::Plain, listener, service, stopping, cut).await;
+}
+
+/// The same, speaking what is said. Each request has its [`Wire`] as an extension.
+pub async fn serve_as<S>(
+    speaks: Speaks,
+    listener: TcpListener,
+    service: S,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
@@ -50,7 +68,7 @@ where
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             taken = take(&listener, &room) => taken,
         };
-        let (stream, place) = match taken {
+        let (stream, is_local, place) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");
@@ -58,14 +76,29 @@ where
                 continue;
             }
         };
-        let service = service.clone();
-        let answer =
-            service_fn(move |request: Request<hyper::body::Incoming>| service.clone().oneshot(request.map(Body::new)));
-        let mut protocol = http1::Builder::new();
-        protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let connection = graceful.watch(protocol.serve_connection(TokioIo::new(Moving::new(stream)), answer));
+        let (speaks, service, watcher) = (speaks.clone(), service.clone(), graceful.watcher());
+        let stopping = stopping.clone();
         connections.spawn(async move {
-            if let Err(error) = connection.await {
+            let begun = tokio::select! {
+                biased;
+                begun = begin(&speaks, stream) => begun,
+                // Nothing was asked yet.
+                () = stopping.cancelled() => return,
+            };
+            let (stream, is_encrypted) = match begun {
+                Ok(Some(begun)) => begun,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "a connection did not begin"),
+            };
+            let wire = Wire { is_encrypted, is_local };
+            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(wire);
+                service.clone().oneshot(request)
+            });
+            let mut protocol = http1::Builder::new();
+            protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            if let Err(error) = watcher.watch(protocol.serve_connection(TokioIo::new(stream), answer)).await {
                 tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
@@ -78,18 +111,53 @@ where
     }
 }
 
+/// A connection on which requests come, whatever is below.
+trait Spoken: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Spoken for S {}
+
+/// Begins to speak; with it, whether through TLS. None for a client that has been told all there is to say.
+async fn begin(speaks: &Speaks, stream: TcpStream) -> io::Result<Option<(Box<dyn Spoken>, bool)>> {
+    let tls = match speaks {
+        Speaks::Plain => return Ok(Some((Box::new(Moving::new(stream)), false))),
+        Speaks::Tls(tls) | Speaks::Either(tls) => tls,
+    };
+    let mut first = [0];
+    tokio::time::timeout(HEAD, stream.peek(&mut first)).await??;
+    if first[0] == HANDSHAKE_RECORD {
+        return Ok(Some((tokio::time::timeout(HANDSHAKE, encrypted(tls, stream)).await??, true)));
+    }
+    if let Speaks::Either(_) = speaks {
+        return Ok(Some((Box::new(Moving::new(stream)), false)));
+    }
+    tokio::time::timeout(HANDSHAKE, tell_to_use_tls(stream)).await??;
+    Ok(None)
+}
+
+async fn encrypted(tls: &Tls, stream: TcpStream) -> io::Result<Box<dyn Spoken>> {
+    Ok(Box::new(tls.acceptor().accept(Moving::new(stream)).await?))
+}
+
+async fn tell_to_use_tls(mut stream: TcpStream) -> io::Result<()> {
+    // What was sent is read first: closing over it would take the answer back.
+    let _ = stream.read(&mut [0; 8 << 10]).await?;
+    let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{USE_TLS}", USE_TLS.len()).as_bytes()).await?;
+    stream.shutdown().await
+}
+
 async fn take(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, bool, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     // For what the system has taken to send and cannot.
     socket.set_tcp_user_timeout(Some(transfers::STILL))?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
-    Ok((stream, place))
+    Ok((stream, peer.ip().to_canonical().is_loopback(), place))
 }
 
 /// A stream of bytes on which writing fails that makes no progress for [`transfers::STILL`]. A connection on which
