@@ -285,6 +285,11 @@ impl Store {
         answer.is_ok_and(|answer| answer.is_ok())
     }
 
+    /// How many connections to the database there are, and how many of them do nothing.
+    pub fn connections(&self) -> (u32, u32) {
+        self.db.connections()
+    }
+
     /// Closes all connections after what is under way.
     pub async fn close(&self) {
         self.db.close().await;

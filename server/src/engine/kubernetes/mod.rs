@@ -7,6 +7,8 @@
 //! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
 //! what is done through them. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
+//! [`expansion`] is a helper on each node, and part of no engine.
+//!
 //! Several servers work on one cluster at a time. What they agree on stands in the store and on the cluster itself;
 //! what one of them keeps in memory only makes it faster.
 
@@ -19,6 +21,7 @@ mod credentials;
 mod dial;
 pub mod door;
 mod entrypoint;
+pub mod expansion;
 mod leftovers;
 mod logs;
 mod nodes;
