@@ -2,8 +2,9 @@
 # Processes that outlive the script that starts them, known by number and time of start: a number alone may have
 # been given to another process since. Sourced after settings.sh.
 
-# The time of start of a process whose name holds no blank.
-started_at() { awk '{print $22}' "/proc/$1/stat" 2>/dev/null; }
+# The time of start of a process whose name holds no blank; nothing for one that has ended, though its parent, the
+# first process of a container perhaps, never asks how.
+started_at() { awk '$3 != "Z" {print $22}' "/proc/$1/stat" 2>/dev/null; }
 
 # alive NAME
 alive() {
