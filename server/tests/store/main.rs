@@ -11,7 +11,6 @@ mod loops;
 mod migrations;
 mod pages;
 mod plans;
-mod postgres;
 mod projection;
 mod runs;
 mod watching;
