@@ -5,6 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
 
+/// The host by which Plans may call the built-in registry, wherever it listens. A name without a host means it too.
+pub const BUILT_IN_REGISTRY: &str = "localhost:30503";
+
 /// An image by repository and tag. Digests are refused: the digest that ran stands on the Run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {

@@ -4,11 +4,13 @@
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::engine::kubernetes::door::agent;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
-use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
+use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -32,6 +34,9 @@ struct Cli {
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
     Serve(Serve),
+    /// Serves the volumes of a Pod to servers; nothing that a person calls.
+    #[command(hide = true)]
+    Agent(agent::Settings),
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +122,7 @@ struct OnCluster {
     worker_priority: Option<String>,
 
     /// How nodes call the built-in registry.
-    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:30503")]
+    #[arg(long, value_name = "HOST:PORT", default_value = BUILT_IN_REGISTRY)]
     registry_name: String,
 
     /// Where this process reaches the built-in registry; else where it would listen itself.
@@ -160,19 +165,37 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
         return knit_server::engine::local::native::shim::main();
     }
-    let Role::Serve(serve) = Cli::parse().role;
+    let serve = match Cli::parse().role {
+        Role::Serve(serve) => serve,
+        Role::Agent(settings) => {
+            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
+        }
+    };
     if let Err(refused) = serve.check() {
         refused.exit();
     }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
+    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
+}
+
+/// How the process ends.
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plays a role beside volumes, in a Pod.
+fn beside(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = start_runtime()?;
+    let outcome = runtime.block_on(role);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 /// Arms the fail-points named in `FAILPOINTS`. Where one of them says `panic`, the process ends at that very
@@ -190,21 +213,25 @@ fn die_at_fail_points() -> fail::FailScenario<'static> {
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
-    // Fails only when a provider is installed already; then there is one, which is what is wanted.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let settings = serve.settings()?;
-    // Few threads: the work is waiting, and each idle thread costs memory.
-    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpus.clamp(2, 4))
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = start_runtime()?;
     let outcome = runtime.block_on(serve::serve(settings, announce));
     // All is settled by now; a blocking call that hangs must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // Fails only when a provider is installed already; then there is one, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // Few threads: the work is waiting, and each idle thread costs memory.
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus.clamp(2, 4))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
 }
 
 impl Serve {
@@ -325,11 +352,6 @@ fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: knit_api::time::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    u64::try_from(span.micros()).map(Duration::from_micros).map_err(|_| "it cannot be negative".to_owned())
-}
-
 fn bytes(text: &str) -> Result<u64, String> {
     let amount: Quantity = text.parse().map_err(|error| format!("{error}"))?;
     u64::try_from(amount.units()).ok().filter(|&bytes| bytes > 0).ok_or_else(|| "it must be more than 0".to_owned())
@@ -357,7 +379,7 @@ mod tests {
     fn containers_on_the_network_need_a_token_on_the_api() {
         let check = |args: &[&str]| {
             let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role;
+            let Role::Serve(serve) = line.role else { panic!("it serves") };
             serve.check()
         };
         let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();

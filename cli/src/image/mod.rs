@@ -12,7 +12,7 @@ mod push;
 mod registry;
 mod source;
 
-use knit_api::image::ImageRef;
+use knit_api::image::{BUILT_IN_REGISTRY, ImageRef};
 use std::path::PathBuf;
 
 pub use config::{Described, describe};
@@ -172,7 +172,7 @@ fn target<'a>(image: &'a ImageRef, registry: &knit_api::server::Registry) -> Res
     let refuse =
         |cause: String| ImageError::Target { image: image.to_string(), registry: registry.host.clone(), cause };
     let (host, path) = image.host_and_path();
-    if host.is_some_and(|host| host != "localhost:30503" && host != registry.host) {
+    if host.is_some_and(|host| host != BUILT_IN_REGISTRY && host != registry.host) {
         return Err(refuse(format!("it names another registry; write {path}:{}", image.tag)));
     }
     if !path.split('/').all(is_part) {

@@ -17,8 +17,10 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+mod blocking;
 pub mod kubernetes;
 pub mod local;
+mod manifest;
 
 pub use crate::rules::lifecycle::Observation;
 
@@ -31,9 +33,12 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 pub struct Volume(String);
 
 impl Volume {
+    /// What stands before the id of its Data.
+    pub const PREFIX: &str = "data-knitid-";
+
     /// The volume of this Data.
     pub fn of(data: &DataId) -> Self {
-        Self(format!("data-knitid-{data}"))
+        Self(format!("{}{data}", Self::PREFIX))
     }
 
     /// A name as the store keeps it. It must be one plain path segment.

@@ -1,4 +1,4 @@
-//! Listens: takes connections and speaks HTTP/1.1 on them until the server stops.
+//! Listens: takes connections and speaks HTTP/1.1 on them, plain or through TLS, until the server stops.
 //!
 //! A client may read as slowly as it likes, but one that takes nothing of what it asked for is no client any more:
 //! whatever is answered, a connection whose bytes do not move is ended ([`Moving`]).
@@ -35,14 +35,34 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How many bytes may wait in the system to be sent: the fewer, the sooner it is seen that a slow client moves.
 const UNSENT: u32 = 128 << 10;
 
+/// How long a connection may take to become one that HTTP is spoken on.
+const OPENING: Duration = Duration::from_secs(20);
+
 /// Serves until `stopping`. Then no connection is taken any more and requests under way may come to
 /// their end, until `cut`: what is not over by then is cut off.
 pub async fn serve<S>(listener: TcpListener, service: S, stopping: CancellationToken, cut: CancellationToken)
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
+    serve_through(listener, CONNECTIONS, async |plain| Ok(plain), service, stopping, cut).await;
+}
+
+/// As [`serve`], on at most so many connections at one time, each through what `open` makes of it.
+pub(crate) async fn serve_through<S, O, F, T>(
+    listener: TcpListener,
+    connections: usize,
+    open: O,
+    service: S,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    O: Fn(Moving<TcpStream>) -> F,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(connections));
     let mut connections = JoinSet::new();
     loop {
         let taken = tokio::select! {
@@ -63,10 +83,17 @@ where
             service_fn(move |request: Request<hyper::body::Incoming>| service.clone().oneshot(request.map(Body::new)));
         let mut protocol = http1::Builder::new();
         protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let connection = graceful.watch(protocol.serve_connection(TokioIo::new(Moving::new(stream)), answer));
+        let opened = tokio::time::timeout(OPENING, open(Moving::new(stream)));
+        let watcher = graceful.watcher();
         connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            match opened.await.map_err(io::Error::from).flatten() {
+                Ok(stream) => {
+                    let connection = watcher.watch(protocol.serve_connection(TokioIo::new(stream), answer));
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a connection could not be opened"),
             }
             drop(place);
         });
@@ -94,14 +121,14 @@ async fn take(
 
 /// A stream of bytes on which writing fails that makes no progress for [`transfers::STILL`]. A connection on which
 /// nothing is to be written may be silent for as long as its protocol lets it.
-struct Moving<S> {
+pub(crate) struct Moving<S> {
     stream: S,
     /// Runs while something waits to be written.
     still: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Moving<S> {
-    fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, still: None }
     }
 

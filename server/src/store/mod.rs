@@ -18,6 +18,7 @@ mod garbage;
 pub mod generate;
 mod graphs;
 mod impact;
+mod manifests;
 mod migrations;
 mod nominations;
 mod pages;
@@ -32,6 +33,7 @@ mod explained;
 
 pub use crate::rules::lifecycle::Stop;
 pub use explain::Circumstances;
+pub use manifests::{KeptManifest, NotKept};
 pub use pages::{Page, Place, Window};
 pub use watching::{Look, RunState, Selection, Watched};
 

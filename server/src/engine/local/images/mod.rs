@@ -18,7 +18,7 @@ use crate::content::{
     ContentError, ContentStore, Descriptor, Digest, Manifest, Repository, RepositoryName, StoredManifest, TagName,
 };
 use config::Config;
-use knit_api::image::ImageRef;
+use knit_api::image::{BUILT_IN_REGISTRY, ImageRef};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -31,8 +31,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 use unpack::{Limits, UnpackError};
 
-/// The address by which Plans name the built-in registry, wherever it really listens.
-const BUILT_IN: &str = "localhost:30503";
 /// Hex digits of a chain id in a folder's name: far too many to be met by chance or made to meet, and
 /// few enough that many layers fit into the options of a mount.
 const SHORT: usize = 24;
@@ -273,7 +271,7 @@ impl Images {
             fetch::is_loopback(host)
                 && host.rsplit_once(':').is_some_and(|(_, port)| port == address.port().to_string())
         };
-        host == BUILT_IN || self.registry.is_some_and(real)
+        host == BUILT_IN_REGISTRY || self.registry.is_some_and(real)
     }
 
     /// The folder of a layer, unpacked if it is not there yet.
