@@ -259,7 +259,7 @@ mod tests {
         let metrics = Metrics::default();
         for n in 0..100 {
             let method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
-            metrics.request("unknown", &method, StatusCode::from_u16(400 + n).unwrap(), Duration::ZERO);
+            metrics.request("unknown", &method, StatusCode::from_u16(450 + n).unwrap(), Duration::ZERO);
         }
         let series = metrics.text().lines().filter(|line| line.starts_with("knitd_http_requests_total")).count();
         assert_eq!(series, 2);
