@@ -79,7 +79,7 @@ impl KubernetesEngine {
     pub async fn open(settings: Cluster, store: Store) -> Result<Self, EngineError> {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
-        let agents = Agents::new(&settings);
+        let agents = Agents::new(&settings, &client, &cache);
         Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity: Capacity::default(), store }) })
     }
 }

@@ -19,9 +19,6 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-/// The port of every door inside its Pod.
-pub const PORT: u16 = 18082;
-
 /// Trailer of an answer that broke off: why, in hex digits.
 pub(super) const FAILED: &str = "x-knit-failed";
 
