@@ -33,6 +33,7 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
@@ -54,6 +55,7 @@ struct Shared {
     client: Client,
     cache: Cache,
     agents: Agents,
+    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }
@@ -71,7 +73,9 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, store }) })
+        Ok(Self {
+            shared: Arc::new(Shared { settings, client, cache, agents, entrypoints: Entrypoints::default(), store }),
+        })
     }
 }
 
