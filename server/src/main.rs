@@ -7,12 +7,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
-use knit_server::engine::kubernetes::door;
 use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
 use knit_server::engine::kubernetes::door::record::RecordLog;
+use knit_server::engine::kubernetes::door::{self, agent};
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
-use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
+use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -42,6 +42,9 @@ enum Role {
     /// Records the log of a worker, beside it.
     #[command(hide = true)]
     RecordLog(RecordLog),
+    /// Serves the volumes of a Pod to servers; nothing that a person calls.
+    #[command(hide = true)]
+    Agent(agent::Settings),
 }
 
 #[derive(Debug, Args)]
@@ -176,18 +179,24 @@ fn main() -> ExitCode {
     }
     let serve = match Cli::parse().role {
         Role::Serve(serve) => serve,
-        Role::CheckEmpty(check) => return code(check.run()),
-        Role::RecordLog(record) => return code(record_log(record)),
+        Role::Agent(settings) => {
+            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
+        }
+        Role::CheckEmpty(check) => return ended(check.run()),
+        Role::RecordLog(record) => {
+            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(record.run())));
+        }
     };
     if let Err(refused) = serve.check() {
         refused.exit();
     }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    code(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
+    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
 }
 
-fn code(outcome: anyhow::Result<()>) -> ExitCode {
+/// How the process ends.
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -195,6 +204,14 @@ fn code(outcome: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plays a role beside volumes, in a Pod.
+fn beside(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = start_runtime()?;
+    let outcome = runtime.block_on(role);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 /// Arms the fail-points named in `FAILPOINTS`. Where one of them says `panic`, the process ends at that very
@@ -212,31 +229,25 @@ fn die_at_fail_points() -> fail::FailScenario<'static> {
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
-    // Fails only when a provider is installed already; then there is one, which is what is wanted.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let settings = serve.settings()?;
-    // Few threads: the work is waiting, and each idle thread costs memory.
-    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpus.clamp(2, 4))
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = start_runtime()?;
     let outcome = runtime.block_on(serve::serve(settings, announce));
     // All is settled by now; a blocking call that hangs must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-/// One thread waits; what takes long has threads of its own.
-fn record_log(record: RecordLog) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, None)?;
+fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // Fails only when a provider is installed already; then there is one, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let outcome = runtime.block_on(record.run());
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+    // Few threads: the work is waiting, and each idle thread costs memory.
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus.clamp(2, 4))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")
 }
 
 impl Serve {
@@ -357,11 +368,6 @@ fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: knit_api::time::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    u64::try_from(span.micros()).map(Duration::from_micros).map_err(|_| "it cannot be negative".to_owned())
-}
-
 fn bytes(text: &str) -> Result<u64, String> {
     let amount: Quantity = text.parse().map_err(|error| format!("{error}"))?;
     u64::try_from(amount.units()).ok().filter(|&bytes| bytes > 0).ok_or_else(|| "it must be more than 0".to_owned())
@@ -389,7 +395,7 @@ mod tests {
     fn containers_on_the_network_need_a_token_on_the_api() {
         let check = |args: &[&str]| {
             let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role else { panic!("another role") };
+            let Role::Serve(serve) = line.role else { panic!("it serves") };
             serve.check()
         };
         let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();

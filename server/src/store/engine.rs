@@ -5,6 +5,7 @@
 
 use super::StoreError;
 use crate::private;
+use bytes::Bytes;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
@@ -109,6 +110,7 @@ pub(super) use whole;
 pub(super) enum Value<'a> {
     Int(Option<i64>),
     Text(Option<Cow<'a, str>>),
+    Bytes(&'a [u8]),
 }
 
 impl From<i64> for Value<'_> {
@@ -124,6 +126,11 @@ impl From<Option<i64>> for Value<'_> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(value: &'a str) -> Self {
         Self::Text(Some(storable(value)))
+    }
+}
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value)
     }
 }
 impl From<String> for Value<'_> {
@@ -209,6 +216,15 @@ impl Row {
         })
     }
 
+    /// Bytes.
+    pub(super) fn bytes(&self, column: usize) -> Db<Bytes> {
+        let bytes: Vec<u8> = match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        };
+        Ok(bytes.into())
+    }
+
     /// A text that is read as something else.
     pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&self, column: usize) -> Db<T> {
         self.text(column)?.parse().map_err(|error: T::Err| DbError::other(error.to_string()))
@@ -220,6 +236,7 @@ macro_rules! query {
         $args.iter().fold(sqlx::query($sql), |query, value| match value {
             Value::Int(number) => query.bind(*number),
             Value::Text(text) => query.bind(text.as_deref()),
+            Value::Bytes(bytes) => query.bind(*bytes),
         })
     };
 }

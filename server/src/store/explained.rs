@@ -191,6 +191,7 @@ async fn explain_after(store: &Store, first: &str, sql: &str, args: &[Value<'_>]
         .map(|value| match value {
             Value::Int(number) => ("bigint", number.map_or("null".to_owned(), |number| format!("({number})::bigint"))),
             Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
+            Value::Bytes(bytes) => ("bytea", format!("decode('{}', 'hex')", hex::encode(bytes))),
         })
         .unzip();
     let name = format!("q{}", NAMES.fetch_add(1, Ordering::Relaxed));

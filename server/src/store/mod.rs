@@ -18,6 +18,7 @@ mod garbage;
 pub mod generate;
 mod graphs;
 mod impact;
+mod manifests;
 mod migrations;
 mod nominations;
 mod pages;
@@ -35,6 +36,7 @@ mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
 pub use explain::Circumstances;
+pub use manifests::{KeptManifest, NotKept};
 pub use pages::{Page, Place, Window};
 pub use watching::{Look, RunState, Selection, Watched};
 

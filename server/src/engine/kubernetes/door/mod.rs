@@ -7,6 +7,7 @@
 //! A door speaks HTTP/1.1 through TLS, to whoever has the token ([`server`]). An error of the engine crosses it and
 //! is the same error on the other side.
 
+pub mod agent;
 pub mod check_empty;
 pub mod frames;
 pub mod record;
@@ -20,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 /// The port of every door inside its Pod.
 pub const PORT: u16 = 18082;
+
+/// Trailer of an answer that broke off: why, in hex digits.
+pub(super) const FAILED: &str = "x-knit-failed";
 
 /// An [`EngineError`] on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
