@@ -40,6 +40,7 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
@@ -63,6 +64,7 @@ struct Shared {
     cache: Cache,
     agents: Agents,
     capacity: Capacity,
+    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }
@@ -80,7 +82,8 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings, &client, &cache);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity: Capacity::default(), store }) })
+        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
+        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
     }
 }
 

@@ -20,7 +20,6 @@ use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,7 +146,7 @@ impl RecordLog {
     pub async fn run(self) -> anyhow::Result<()> {
         let terminated = until_terminated()?;
         let listener = listen(&self.shared.join(SOCKET))?;
-        let door = Door::open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port)), &self.credentials).await?;
+        let door = Door::open_anywhere(self.port, &self.credentials).await?;
         self.serve(listener, door, terminated).await
     }
 
@@ -182,7 +181,7 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 
 impl Recorder {
     fn new(order: &RecordLog) -> anyhow::Result<Self> {
-        // Volumes are mounted below; manifests are kept beside them, in this container only.
+        // Volumes are mounted there; manifests are kept beside them, in this container only.
         let root = order.volumes.parent().unwrap_or(&order.volumes);
         anyhow::ensure!(
             Layout::new(root).volumes() == order.volumes,
@@ -190,7 +189,7 @@ impl Recorder {
             order.volumes.display()
         );
         Ok(Self {
-            volumes: Volumes::open(Layout::new(root))?,
+            volumes: Volumes::open_mounted(Layout::new(root))?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Where the recorder listens.
 pub const SOCKET: &str = "/.knit/main.sock";
+/// In place of a program, with the reason behind it: what the image executes could not be found out.
+pub const UNKNOWN: &str = "[unknown]";
 /// Exit code when the command line cannot be understood.
 const USAGE: u8 = 2;
 /// How long the recorder, which is started first, may take to listen.
@@ -176,6 +178,10 @@ fn start(command: &[OsString]) -> Result<Started, MainEnd> {
              program",
         ));
     };
+    if program == UNKNOWN {
+        let reason = arguments.first().map(|reason| reason.to_string_lossy().into_owned());
+        return Err(MainEnd::not_started(reason.unwrap_or_default()));
+    }
     let prepare = |cause: &dyn std::error::Error| {
         MainEnd::not_started(format!("the program's output cannot be prepared: {cause}"))
     };
