@@ -1,5 +1,5 @@
-//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside
-//! each container and is nothing a person calls.
+//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside each container,
+//! the others what runs inside Pods, and none of them is anything a person calls.
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
@@ -7,9 +7,13 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::engine::kubernetes::door;
+use knit_server::engine::kubernetes::door::agent;
+use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
+use knit_server::engine::kubernetes::door::record::RecordLog;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
-use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
+use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -33,6 +37,15 @@ struct Cli {
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
     Serve(Serve),
+    /// Serves the volumes of a Pod to servers; nothing that a person calls.
+    #[command(hide = true)]
+    Agent(agent::Settings),
+    /// Makes sure that volumes are empty, before a worker begins.
+    #[command(hide = true)]
+    CheckEmpty(CheckEmpty),
+    /// Records the log of a worker, beside it.
+    #[command(hide = true)]
+    RecordLog(RecordLog),
 }
 
 #[derive(Debug, Args)]
@@ -157,23 +170,47 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    // The shim must stay a process of one thread: before anything else.
-    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+    // These must stay processes of one thread: before anything else.
+    let role = std::env::args_os().nth(1).unwrap_or_default();
+    if role == "shim" {
         return knit_server::engine::local::native::shim::main();
     }
-    let Role::Serve(serve) = Cli::parse().role;
+    if role == "wrap" {
+        return door::wrap::main();
+    }
+    let serve = match Cli::parse().role {
+        Role::Serve(serve) => serve,
+        Role::Agent(settings) => {
+            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
+        }
+        Role::CheckEmpty(check) => return ended(check.run()),
+        Role::RecordLog(record) => return ended(record_log(record)),
+    };
     if let Err(refused) = serve.check() {
         refused.exit();
     }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
+    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
+}
+
+/// How the process ends.
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plays a role beside volumes, in a Pod.
+fn beside(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = start_runtime()?;
+    let outcome = runtime.block_on(role);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 /// Arms the fail-points named in `FAILPOINTS`. Where one of them says `panic`, the process ends at that very
@@ -191,19 +228,33 @@ fn die_at_fail_points() -> fail::FailScenario<'static> {
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {
+    let settings = serve.settings()?;
+    let runtime = start_runtime()?;
+    let outcome = runtime.block_on(serve::serve(settings, announce));
+    // All is settled by now; a blocking call that hangs must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     // Fails only when a provider is installed already; then there is one, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let settings = serve.settings()?;
     // Few threads: the work is waiting, and each idle thread costs memory.
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus.clamp(2, 4))
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
-        .context("starting the runtime")?;
-    let outcome = runtime.block_on(serve::serve(settings, announce));
-    // All is settled by now; a blocking call that hangs must not hold up the end.
+        .context("starting the runtime")
+}
+
+/// One thread waits; what takes long has threads of its own.
+fn record_log(record: RecordLog) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text, None)?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let outcome = runtime.block_on(record.run());
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -326,11 +377,6 @@ fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: knit_api::time::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    u64::try_from(span.micros()).map(Duration::from_micros).map_err(|_| "it cannot be negative".to_owned())
-}
-
 fn bytes(text: &str) -> Result<u64, String> {
     let amount: Quantity = text.parse().map_err(|error| format!("{error}"))?;
     u64::try_from(amount.units()).ok().filter(|&bytes| bytes > 0).ok_or_else(|| "it must be more than 0".to_owned())
@@ -358,7 +404,7 @@ mod tests {
     fn containers_on_the_network_need_a_token_on_the_api() {
         let check = |args: &[&str]| {
             let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role;
+            let Role::Serve(serve) = line.role else { panic!("it serves") };
             serve.check()
         };
         let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();

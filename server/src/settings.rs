@@ -179,3 +179,9 @@ impl Layout {
         [self.volumes(), self.manifests(), self.content(), self.layers(), self.workers()]
     }
 }
+
+/// Reads a span of time on a command line, such as `1m30s`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let span: knit_api::time::Duration = text.parse().map_err(|error| format!("{error}"))?;
+    u64::try_from(span.micros()).map(std::time::Duration::from_micros).map_err(|_| "it cannot be negative".to_owned())
+}

@@ -17,8 +17,10 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+mod blocking;
 pub mod kubernetes;
 pub mod local;
+mod manifest;
 
 pub use crate::rules::lifecycle::Observation;
 

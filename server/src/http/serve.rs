@@ -128,7 +128,7 @@ pub(crate) struct Moving<S> {
 }
 
 impl<S> Moving<S> {
-    fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, still: None }
     }
 

@@ -191,6 +191,7 @@ async fn explain_after(store: &Store, first: &str, sql: &str, args: &[Value<'_>]
         .map(|value| match value {
             Value::Int(number) => ("bigint", number.map_or("null".to_owned(), |number| format!("({number})::bigint"))),
             Value::Text(text) => ("text", text.as_ref().map_or("null".to_owned(), |text| format!("'{text}'"))),
+            Value::Bytes(bytes) => ("bytea", format!("decode('{}', 'hex')", hex::encode(bytes))),
         })
         .unzip();
     let name = format!("q{}", NAMES.fetch_add(1, Ordering::Relaxed));
@@ -323,7 +324,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     ];
     on_both(async |store| {
         fill(&store).await;
-        if let Database::Postgres(_) = store.db {
+        if let Database::Postgres(..) = store.db {
             super::migrations::analyze(&store.db, true).await.unwrap();
         }
         let postgres = store.db.begin().await.unwrap().choose(0, 1);

@@ -8,6 +8,7 @@ mod explain;
 mod graphs;
 mod impact;
 mod loops;
+mod manifests;
 mod migrations;
 mod pages;
 mod plans;

@@ -15,11 +15,11 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -78,6 +78,14 @@ impl Door {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         Ok(Self { listener, tls: TlsAcceptor::from(Arc::new(tls)), token })
+    }
+
+    /// The same on every address of the machine, where a kernel without IPv6 has only others.
+    pub async fn open_anywhere(port: u16, credentials: &Path) -> anyhow::Result<Self> {
+        match Self::open((Ipv6Addr::UNSPECIFIED, port).into(), credentials).await {
+            Ok(door) => Ok(door),
+            Err(_) => Self::open((Ipv4Addr::UNSPECIFIED, port).into(), credentials).await,
+        }
     }
 
     /// Where it listens.
