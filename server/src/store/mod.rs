@@ -31,9 +31,6 @@ mod watching;
 
 #[cfg(test)]
 mod explained;
-#[cfg(test)]
-#[path = "../../tests/store/postgres.rs"]
-mod test_postgres;
 
 pub use crate::rules::lifecycle::Stop;
 pub use explain::Circumstances;
