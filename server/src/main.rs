@@ -9,6 +9,7 @@ use knit_api::quantity::Quantity;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork};
+use knit_server::store::{self, Store};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -32,6 +33,15 @@ struct Cli {
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
     Serve(Serve),
+    /// Brings a PostgreSQL database to the schema of this version, and ends.
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    /// File with the URL of the database; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    database_file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +81,14 @@ struct Serve {
     /// the installation's folder.
     #[arg(long, value_name = "FILE")]
     database_file: Option<PathBuf>,
+
+    /// Connections to the PostgreSQL database at one time.
+    #[arg(long, value_name = "NUMBER", default_value_t = store::CONNECTIONS, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    database_connections: u32,
+
+    /// Time between two looks for what no row knows: volumes, workers, content of images.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    housekeeping: Duration,
 
     #[command(flatten)]
     cluster: OnCluster,
@@ -160,13 +178,19 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
         return knit_server::engine::local::native::shim::main();
     }
-    let Role::Serve(serve) = Cli::parse().role;
-    if let Err(refused) = serve.check() {
-        refused.exit();
-    }
+    let role = Cli::parse().role;
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    match start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)) {
+    let outcome = match role {
+        Role::Serve(serve) => {
+            if let Err(refused) = serve.check() {
+                refused.exit();
+            }
+            start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve))
+        }
+        Role::Migrate(migrate) => start_logging(LogFormat::Text, None).and_then(|()| migrate.run()),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "knitd: {}", in_words(&format!("{error:#}")));
@@ -207,6 +231,21 @@ fn run(serve: Serve) -> anyhow::Result<()> {
     outcome
 }
 
+impl Migrate {
+    fn run(&self) -> anyhow::Result<()> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let url = read_database_url(&self.database_file)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+        runtime.block_on(async {
+            let store = Store::open_postgres(&url).await?;
+            store.close().await;
+            tracing::info!(version = Store::SCHEMA, "the database has the schema of this version");
+            Ok(())
+        })
+    }
+}
+
 impl Serve {
     /// Refuses what the grammar cannot: flags that each are fine and together are not.
     fn check(&self) -> Result<(), clap::Error> {
@@ -233,6 +272,9 @@ impl Serve {
             roles: if self.roles.is_empty() { Settings::all_roles() } else { self.roles.iter().copied().collect() },
             database: self.database_file.as_deref().map(read_database_url).transpose()?,
             cluster: self.cluster.settings(self.log_limit, self.registry_listen)?,
+            database_connections: self.database_connections,
+            lease: settings::LEASE,
+            housekeeping: self.housekeeping,
         })
     }
 }
@@ -357,7 +399,7 @@ mod tests {
     fn containers_on_the_network_need_a_token_on_the_api() {
         let check = |args: &[&str]| {
             let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role;
+            let Role::Serve(serve) = line.role else { panic!("{line:?}") };
             serve.check()
         };
         let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();

@@ -8,6 +8,7 @@ use crate::engine::local::images::Images;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::local::{LocalEngine, OpenError, WorkerSettings};
 use crate::loops::{self, Loops, Stopped};
+use crate::relay::Relay;
 use crate::settings::{Layout, Settings};
 use crate::store::Store;
 use crate::wake::Wake;
@@ -52,6 +53,7 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
     (settings.listen, settings.registry_listen) = (listening.api, listening.registry);
 
     let app = open(settings).await?;
+    let relay = Relay::start(&app.store, &app.wake);
     let loops = Loops::start(&app).await.context("taking over what the last process left behind")?;
 
     let cut = CancellationToken::new();
@@ -69,7 +71,7 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping");
     tokio::spawn(async move { signals.end_at_once().await });
-    stop(&app, loops, ports, cut).await
+    stop(&app, loops, relay, ports, cut).await
 }
 
 /// Opens everything that stands on disk.
@@ -80,7 +82,7 @@ async fn open(settings: Settings) -> anyhow::Result<App> {
         private::folder(&folder).with_context(|| format!("closing {} to other users", folder.display()))?;
     }
     let store = match &settings.database {
-        Some(url) => Store::open_postgres(url).await.context("opening the PostgreSQL database")?,
+        Some(url) => Store::open_postgres_with(url, settings.database_connections).await?,
         None => Store::open_sqlite(&layout.database())
             .await
             .with_context(|| format!("opening the database {}", layout.database().display()))?,
@@ -111,29 +113,44 @@ async fn open_engine(
 
 /// No new work, then no workers, then no requests, then no database. Requests that are in the way of the
 /// workers' end are cut off before.
-async fn stop(app: &App, loops: Loops, mut ports: JoinSet<()>, cut: CancellationToken) -> anyhow::Result<()> {
+///
+/// On a cluster workers go on: others follow them, or the next process does.
+async fn stop(
+    app: &App,
+    loops: Loops,
+    relay: Relay,
+    mut ports: JoinSet<()>,
+    cut: CancellationToken,
+) -> anyhow::Result<()> {
     let app = &with_the_grace_of_this_stop(app);
     app.stopping.cancel();
     loops.ended(app.settings.grace + LAST_WORK).await;
-    let putting_back = loops::put_back(app);
-    tokio::pin!(putting_back);
-    let in_time = tokio::time::timeout(app.settings.grace + LAST_REQUESTS, &mut putting_back).await;
-    let stopped = if let Ok(stopped) = in_time {
-        stopped
-    } else {
-        cut.cancel();
-        putting_back.await
-    };
+    let stopped = if app.settings.is_embedded() { end_workers(app, &cut).await } else { Stopped::default() };
     let last_requests = tokio::time::timeout(LAST_REQUESTS, async { while ports.join_next().await.is_some() {} });
     if last_requests.await.is_err() {
         cut.cancel();
         while ports.join_next().await.is_some() {}
     }
-    let path = app.settings.layout.stopped();
-    stopped.write(&app.settings.layout).with_context(|| format!("writing {}", path.display()))?;
+    if app.settings.is_embedded() {
+        let path = app.settings.layout.stopped();
+        stopped.write(&app.settings.layout).with_context(|| format!("writing {}", path.display()))?;
+    }
+    relay.end().await;
     app.store.close().await;
     tracing::info!(runs_put_back = stopped.put_back.len(), "stopped");
     Ok(())
+}
+
+/// Ends all workers; what that interrupted.
+async fn end_workers(app: &App, cut: &CancellationToken) -> Stopped {
+    let putting_back = loops::put_back(app);
+    tokio::pin!(putting_back);
+    let in_time = tokio::time::timeout(app.settings.grace + LAST_REQUESTS, &mut putting_back).await;
+    if let Ok(stopped) = in_time {
+        return stopped;
+    }
+    cut.cancel();
+    putting_back.await
 }
 
 /// Takes the grace from `stop.json`, which `knitctl down --grace` leaves before it asks for the end; without one,

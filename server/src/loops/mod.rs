@@ -5,6 +5,9 @@
 //! the Run, is the retry. It claims a Run, acts on it, and settles what came out only if the claim is
 //! still its own. Every error is logged with the id of what it was about.
 //!
+//! Many processes may run the same loops over one PostgreSQL database: a Run is one process's while its claim holds
+//! ([`leases`]), what is done twice comes to the same, and everything else is decided by the store.
+//!
 //! [`project`] makes Runs of new combinations, [`initialize`] their volumes, [`run`] their workers,
 //! [`finish`] seals what came out; [`collect`] and [`housekeep`] remove what nothing refers to.
 
@@ -14,6 +17,7 @@ mod finish;
 mod hands;
 mod housekeep;
 mod initialize;
+mod leases;
 mod project;
 mod run;
 mod stop;
@@ -23,6 +27,7 @@ use crate::clock;
 use crate::engine::EngineError;
 use crate::store::StoreError;
 use hands::Hands;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -46,11 +51,14 @@ enum Trouble {
 pub struct Loops(JoinSet<()>);
 
 impl Loops {
-    /// Takes over what an earlier process left behind, then starts all loops. They end when the
-    /// process is asked to stop, after what they have in hand.
+    /// Starts all loops. They end when the process is asked to stop, after what they have in hand. The only process of
+    /// a database takes over before what an earlier one left behind.
     pub async fn start(app: &App) -> Result<Self, StoreError> {
-        app.store.take_over(clock::now()).await?;
-        let strays = housekeep::strays_at_start(app).await;
+        let mut strays = HashSet::new();
+        if app.settings.is_alone() {
+            app.store.take_over(clock::now()).await?;
+            strays = housekeep::strays_at_start(app).await;
+        }
         // Before the first look at a worker: no sign after that look is missed.
         let events = app.engine.events();
 
