@@ -1,13 +1,11 @@
 //! The roles of `knitd` as processes: which of them work together, what each of them answers, and how they end.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-#[path = "store/postgres.rs"]
-mod postgres;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use knit_tests::postgres;
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
@@ -154,7 +152,7 @@ fn a_part_of_the_roles_is_refused_where_no_other_process_could_play_the_rest() {
 
 #[tokio::test]
 async fn each_role_is_a_process_of_its_own_on_one_database() {
-    let Some(url) = postgres::new_database().await else { return };
+    let Some(url) = postgres::new_database() else { return };
     let _ = client();
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = empty_cluster(dir.path()).await;
