@@ -16,6 +16,7 @@ const LONGEST: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Selection {
     globs: GlobSet,
+    texts: Vec<String>,
 }
 
 /// A glob that means nothing.
@@ -41,6 +42,7 @@ impl Selection {
     /// # Errors
     /// For one that is empty, too long or no glob, and for too many of them.
     pub fn new<S: AsRef<str>>(globs: &[S]) -> Result<Self, BadPattern> {
+        let texts = globs.iter().map(|glob| glob.as_ref().to_owned()).collect();
         let mut set = GlobSetBuilder::new();
         for glob in globs {
             let text = glob.as_ref();
@@ -74,7 +76,12 @@ impl Selection {
             glob: globs.first().map(|glob| glob.as_ref().to_owned()).unwrap_or_default(),
             why: "it and the globs beside it stand for too much together".to_owned(),
         })?;
-        Ok(Self { globs })
+        Ok(Self { globs, texts })
+    }
+
+    /// The globs as they were given.
+    pub fn globs(&self) -> &[String] {
+        &self.texts
     }
 
     /// Begins to choose among entries in canonical order.

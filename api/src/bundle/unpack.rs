@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tar::{EntryType, Header};
 
-/// Fills the existing, empty folder `into` from a stream, and refuses it if anything is wrong with it.
+/// Fills the existing, empty folder `into` (`lost+found` may be in it) from a stream, and refuses it if anything is wrong with it.
 /// The stream is read to its very end. After an error `into` holds what came before it: remove it.
 ///
 /// The manifest is written to `manifest`, compressed. [`Form::TarGz`] has none: see [`super::seal()`].
@@ -55,7 +55,9 @@ pub fn verify<R: Read>(input: R, form: Form, limits: &Limits) -> Result<Summary,
 fn open_empty(into: &Path) -> Result<Folder, Error> {
     let unusable = |cause| Error::target("open", into, cause);
     let root = Folder::open(into, false).map_err(unusable)?;
-    if root.names(0).map_err(unusable)?.is_some() {
+    // What belongs to the file system stands in the root of each, and is no content.
+    let names = root.names(1).map_err(unusable)?;
+    if names.is_some_and(|names| names.get(0).is_none_or(|(name, _)| name == b"lost+found")) {
         Ok(root)
     } else {
         Err(unusable(io::ErrorKind::DirectoryNotEmpty.into()))

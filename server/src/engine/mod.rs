@@ -17,8 +17,11 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::SystemTime;
 
+mod blocking;
 pub mod kubernetes;
 pub mod local;
+mod manifest;
+pub mod measured;
 
 pub use crate::rules::lifecycle::Observation;
 
@@ -250,7 +253,8 @@ fn one_of_several(sealed: Result<Sealed, EngineError>) -> Result<Result<Sealed, 
 }
 
 /// Where bytes and work live. All methods may be called again after a crash at any point: doing a
-/// thing twice does nothing more. Methods return soon; what takes long is observed.
+/// thing twice does nothing more. Methods return soon; what takes long is observed. [`measured::Measured`] passes each
+/// of them on, those with a default as well.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// For the operator.

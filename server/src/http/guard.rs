@@ -23,14 +23,24 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
 }
 
 fn knows(headers: &HeaderMap, token: &str) -> Answer<()> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    // Digests compare in constant time, and so hide the token's length as well.
-    if given.is_some_and(|given| blake3::hash(given.as_bytes()) == blake3::hash(token.as_bytes())) {
+    let given = given_token(headers);
+    if given.is_some_and(|given| is_same(given, token)) {
         return Ok(());
     }
     let reason = if given.is_some() { "the token is wrong" } else { "this server asks for a token" };
     Err(Refused::new(StatusCode::UNAUTHORIZED, reason)
         .advice("Use a profile of this server: its token stands in the knitprofile that `knitctl up` wrote."))
+}
+
+/// The bearer token that a request has.
+pub(crate) fn given_token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer)
+}
+
+/// Whether two tokens are one.
+pub(crate) fn is_same(given: &str, token: &str) -> bool {
+    // Digests compare in constant time, and so hide the token's length as well.
+    blake3::hash(given.as_bytes()) == blake3::hash(token.as_bytes())
 }
 
 fn bearer(value: &str) -> Option<&str> {

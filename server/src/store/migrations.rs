@@ -5,8 +5,11 @@ use super::engine::{Database, Db, DbError, Tx, args};
 use super::{Result, StoreError};
 
 /// The files. Versions 1 to 3 were Knitfab's.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(4, include_str!("../../migrations/0004.sql")), (5, include_str!("../../migrations/0005.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (4, include_str!("../../migrations/0004.sql")),
+    (5, include_str!("../../migrations/0005.sql")),
+    (6, include_str!("../../migrations/0006.sql")),
+];
 const KNITFAB: std::ops::RangeInclusive<i64> = 1..=3;
 /// What PostgreSQL needs before the first file.
 const POSTGRES_FIRST: &str = include_str!("../../migrations/postgres.sql");
@@ -55,6 +58,7 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
     [
         ("{wr}", "without rowid", ""),
         ("{bytes}", "", "collate \"C\""),
+        ("{blob}", "blob", "bytea"),
         ("{element}", "j.value", "j.value #>> '{}'"),
         ("{postgres}", "--", ""),
     ]

@@ -7,17 +7,24 @@
 //! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
 //! what is done through them. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
+//! [`expansion`] is a helper on each node, and part of no engine.
+//!
 //! Several servers work on one cluster at a time. What they agree on stands in the store and on the cluster itself;
 //! what one of them keeps in memory only makes it faster.
 
 mod agents;
 mod cache;
+mod claims;
 mod client;
+mod conclude;
 mod credentials;
 mod dial;
 pub mod door;
 mod entrypoint;
+pub mod expansion;
+mod leftovers;
 mod logs;
+mod nodes;
 pub mod objects;
 pub mod observe;
 mod volumes;
@@ -33,10 +40,12 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
 use knit_api::plan::Resources;
+use nodes::Capacity;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -54,6 +63,8 @@ struct Shared {
     client: Client,
     cache: Cache,
     agents: Agents,
+    capacity: Capacity,
+    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }
@@ -70,8 +81,9 @@ impl KubernetesEngine {
     pub async fn open(settings: Cluster, store: Store) -> Result<Self, EngineError> {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
-        let agents = Agents::new(&settings);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, store }) })
+        let agents = Agents::new(&settings, &client, &cache);
+        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
+        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
     }
 }
 
@@ -177,8 +189,8 @@ impl Engine for KubernetesEngine {
         self.shared.list_workers().await
     }
 
-    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.tidy(before).await
+    async fn tidy(&self, _before: SystemTime) -> Result<u64, EngineError> {
+        self.shared.remove_leftovers().await
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

@@ -12,33 +12,29 @@ mod contents;
 mod deleter;
 
 use super::delete::delete;
+use crate::engine::blocking::{Body, blocking, outgoing, taken};
 use crate::engine::{ByteStream, EngineError, Form, Registered, Sealed, Volume};
 use crate::settings::Layout;
-use crate::transfers::{self, unless_still};
-use bytes::{Buf as _, Bytes};
 use deleter::Deleter;
 use fail::fail_point;
-use futures_util::{Stream, StreamExt as _, stream};
 use knit_api::bundle::{self, Digest, LeftOut, Limits, PackOptions, SealOptions, Selection};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
-use tokio::task;
 
 const INCOMING: &str = ".incoming-";
-
-/// Pieces in flight between a connection and a blocking thread. With pieces of up to 256 KiB this
-/// bounds the memory of one transfer to about 2 MiB.
-const PIECES: usize = 8;
 
 /// All volumes of this machine.
 #[derive(Clone, Debug)]
 pub struct Volumes {
-    layout: Layout,
+    /// One folder per volume.
+    folder: PathBuf,
+    /// Manifests by root digest.
+    manifests: PathBuf,
+    /// Each volume is a file system of its own, mounted at its place.
+    mounted: bool,
     deleter: Arc<Deleter>,
 }
 
@@ -46,30 +42,34 @@ impl Volumes {
     /// Opens the volumes below `layout`, and removes in the background what an earlier process left
     /// half done.
     pub fn open(layout: Layout) -> Result<Self, EngineError> {
-        let folders = [layout.volumes(), layout.manifests()];
-        for folder in &folders {
-            set_leftovers_aside(folder).map_err(|cause| failed("open", &folder.display(), &cause))?;
-        }
-        let deleter = Deleter::start(folders.into())
-            .map_err(|cause| failed("start deleting in", &layout.volumes().display(), &cause))?;
-        Ok(Self { layout, deleter: Arc::new(deleter) })
+        let (folder, manifests) = (layout.volumes(), layout.manifests());
+        let deleter = open_folders(&[&folder, &manifests])?;
+        Ok(Self { folder, manifests, mounted: false, deleter })
+    }
+
+    /// The same where somebody else makes volumes, mounts them in this folder and takes them away. They are filled
+    /// where they are, and stay as they are when that fails. What is in them keeps its owners: those who read it
+    /// later may be the same users.
+    pub fn open_mounted(folder: PathBuf, manifests: PathBuf) -> Result<Self, EngineError> {
+        let deleter = open_folders(&[&manifests])?;
+        Ok(Self { folder, manifests, mounted: true, deleter })
     }
 
     /// Where all volumes are.
     pub fn folder(&self) -> PathBuf {
-        self.layout.volumes()
+        self.folder.clone()
     }
 
     /// The folder of a volume. A name that is not one plain path segment leads to a place where nothing
     /// ever is.
     pub fn path(&self, volume: &Volume) -> PathBuf {
-        self.layout.volumes().join(if is_plain(volume.as_str()) { volume.as_str() } else { ".refused" })
+        self.folder.join(if is_plain(volume.as_str()) { volume.as_str() } else { ".refused" })
     }
 
     /// Where the manifest with this root digest is kept.
     pub fn manifest(&self, digest: &Digest) -> PathBuf {
         let digest = digest.to_string();
-        self.layout.manifests().join(&digest[..2]).join(format!("{digest}.zst"))
+        self.manifests.join(&digest[..2]).join(format!("{digest}.zst"))
     }
 
     /// See [`crate::engine::Engine::create_volume`].
@@ -94,37 +94,13 @@ impl Volumes {
     }
 
     /// See [`crate::engine::Engine::receive`].
-    pub async fn receive(&self, volume: &Volume, form: Form, mut body: ByteStream) -> Result<Sealed, EngineError> {
+    pub async fn receive(&self, volume: &Volume, form: Form, body: ByteStream) -> Result<Sealed, EngineError> {
         let volume = checked(volume)?.clone();
-        let place = transfers::place().await;
-        let (sender, pieces) = mpsc::channel(PIECES);
         let arrival = Arc::new(Arrival { stage: Mutex::new(Stage::OnItsWay), volumes: self.clone() });
         let given_up = GivenUp { arrival: arrival.clone(), path: self.path(&volume), armed: true };
-        let receiving = {
-            let (volumes, volume) = (self.clone(), volume.clone());
-            blocking(format!("receive volume {volume}"), move || {
-                let _place = place;
-                let body = Body { pieces, current: Bytes::new(), ended: false };
-                volumes.receive_into(&volume, form, body, &arrival)
-            })
-        };
-        let forwarding = async move {
-            while let Some(piece) = unless_still(body.next()).await.unwrap_or_else(|still| Some(Err(still))) {
-                let piece = piece.map_or_else(Piece::Failed, Piece::Next);
-                let last = matches!(piece, Piece::Failed(_));
-                if sender.send(piece).await.is_err() || last {
-                    return;
-                }
-            }
-            // Nobody to tell means that receiving has failed, which it says itself.
-            let _ = sender.send(Piece::End).await;
-        };
-        tokio::pin!(receiving);
-        // Receiving may fail while the sender is silent: then nobody waits for the sender.
-        let sealed = tokio::select! {
-            sealed = &mut receiving => sealed,
-            () = forwarding => receiving.await,
-        }?;
+        let volumes = self.clone();
+        let what = format!("receive volume {volume}");
+        let sealed = taken(what, body, move |body| volumes.receive_into(&volume, form, body, &arrival)).await?;
         given_up.disarm();
         Ok(sealed)
     }
@@ -133,25 +109,42 @@ impl Volumes {
     fn receive_into(&self, volume: &Volume, form: Form, body: Body, arrival: &Arrival) -> Result<Sealed, EngineError> {
         fail_point!("receive-begin");
         let path = self.path(volume);
-        if fs::symlink_metadata(&path).is_ok() {
+        if !self.mounted && fs::symlink_metadata(&path).is_ok() {
             return Err(failed("receive volume", volume, &"it exists already"));
         }
         let unfit = |error| not_received(volume, error);
         let storage = |cause: io::Error| full_or_failed("receive volume", volume, &cause);
         let incoming = Incoming::new(self).map_err(storage)?;
+        let filled = if self.mounted { &path } else { &incoming.folder };
         // Opened before anything is written: syncfs reports failed writes only since then.
-        let disk = File::open(&incoming.folder).map_err(storage)?;
+        let disk = File::open(filled).map_err(storage)?;
         let mut manifest = incoming.manifest_file().map_err(storage)?;
-        let sealed = fill(&incoming.folder, form, body, &mut manifest).map_err(unfit)?;
+        let sealed = fill(filled, form, body, &mut manifest).map_err(unfit)?;
         fail_point!("receive-unpacked");
         rustix::fs::syncfs(&disk).map_err(|cause| storage(cause.into()))?;
         fail_point!("receive-synced");
         self.keep_manifest(&incoming, manifest, &sealed.digest).map_err(storage)?;
         fail_point!("receive-manifest");
-        arrival.settle(&incoming.folder, &path).map_err(storage)?;
-        sync_folder(&self.layout.volumes()).map_err(storage)?;
+        if !self.mounted {
+            arrival.settle(&incoming.folder, &path).map_err(storage)?;
+            sync_folder(&self.folder).map_err(storage)?;
+        }
         fail_point!("receive-renamed");
         Ok(seal_of(sealed))
+    }
+
+    /// Keeps a manifest that comes from elsewhere. Whoever reads it finds out whether it is that of the digest.
+    pub async fn take_manifest(&self, digest: &str, body: ByteStream) -> Result<(), EngineError> {
+        let digest: Digest = digest.parse().map_err(|cause| failed("use digest", &digest.escape_debug(), &cause))?;
+        let volumes = self.clone();
+        taken(format!("take manifest {digest}"), body, move |mut body| {
+            let storage = |cause: io::Error| failed("take manifest", &digest, &cause);
+            let incoming = Incoming::new(&volumes).map_err(storage)?;
+            let mut manifest = incoming.manifest_file().map_err(storage)?;
+            io::copy(&mut body, &mut manifest).map_err(|cause| EngineError::BadContent(cause.to_string()))?;
+            volumes.keep_manifest(&incoming, manifest, &digest).map_err(storage)
+        })
+        .await
     }
 
     /// Puts a complete manifest in its place, for good. One that is there already is the same.
@@ -160,7 +153,7 @@ impl Volumes {
         let place = self.manifest(digest);
         let folder = place.parent().unwrap_or(&place);
         match fs::create_dir(folder) {
-            Ok(()) => sync_folder(&self.layout.manifests())?,
+            Ok(()) => sync_folder(&self.manifests)?,
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             Err(cause) => return Err(cause),
         }
@@ -224,11 +217,12 @@ impl Volumes {
             }
             let storage = |cause: io::Error| full_or_failed("seal volume", &volume, &cause);
             let incoming = Incoming::new(&volumes).map_err(storage)?;
-            let disk = File::open(&incoming.folder).map_err(storage)?;
+            let disk = File::open(if volumes.mounted { &path } else { &incoming.folder }).map_err(storage)?;
             let mut manifest = incoming.manifest_file().map_err(storage)?;
             // One owner, whichever users wrote it: inputs are shown to a container as its own user's by
             // exchanging that user and this owner.
-            let options = SealOptions { remove_specials: true, mend_modes: true, own: true, ..SealOptions::default() };
+            let own = !volumes.mounted;
+            let options = SealOptions { remove_specials: true, mend_modes: true, own, ..SealOptions::default() };
             let sealed = bundle::seal(&path, Some(&mut manifest), &options)
                 .map_err(|error| not_kept("seal volume", &volume, error))?;
             rustix::fs::syncfs(&disk).map_err(|cause| storage(cause.into()))?;
@@ -249,7 +243,7 @@ impl Volumes {
 
     /// See [`crate::engine::Engine::volumes`].
     pub async fn list(&self) -> Result<Vec<Volume>, EngineError> {
-        let folder = self.layout.volumes();
+        let folder = self.folder.clone();
         blocking("list volumes".to_owned(), move || {
             let failed = |cause| failed("list", &folder.display(), &cause);
             let mut volumes = Vec::new();
@@ -265,108 +259,6 @@ impl Volumes {
             Ok(volumes)
         })
         .await
-    }
-}
-
-/// Streams what `work` writes on a blocking thread; `what` says what that is.
-async fn outgoing(
-    what: String,
-    work: impl FnOnce(Outgoing<'_>) -> Result<(), bundle::Error> + Send + 'static,
-) -> ByteStream {
-    made_elsewhere(what, |sender| work(Outgoing { pieces: sender })).await
-}
-
-/// Streams what `work` sends from a blocking thread. When the other side stops taking, so does the thread.
-async fn made_elsewhere<T: Send + 'static>(
-    what: String,
-    work: impl FnOnce(&mpsc::Sender<Piece<T>>) -> Result<(), bundle::Error> + Send + 'static,
-) -> Pin<Box<dyn Stream<Item = io::Result<T>> + Send>> {
-    let place = transfers::place().await;
-    let (sender, made) = mpsc::channel(PIECES);
-    let (onward, pieces) = mpsc::channel(1);
-    task::spawn(pass_on(made, onward, what.clone()));
-    task::spawn_blocking(move || {
-        let _place = place;
-        let last = match work(&sender) {
-            Ok(()) => Piece::End,
-            // Nobody takes it any more.
-            Err(_) if sender.is_closed() => return,
-            // It is logged by whoever sends it.
-            Err(error) => Piece::Failed(io::Error::other(format!("{what} cannot be sent: {error}"))),
-        };
-        // Nobody to tell means that the transfer was given up.
-        let _ = sender.blocking_send(last);
-    });
-    Box::pin(stream::unfold(Some(pieces), |pieces| async {
-        let mut pieces = pieces?;
-        match pieces.recv().await {
-            Some(Piece::Next(next)) => Some((Ok(next), Some(pieces))),
-            Some(Piece::Failed(cause)) => Some((Err(cause), None)),
-            Some(Piece::End) => None,
-            None => Some((Err(io::Error::other("sending broke off")), None)),
-        }
-    }))
-}
-
-/// Passes pieces on to whoever takes them, in time: when it stops, so does the thread that makes them.
-async fn pass_on<T>(mut made: mpsc::Receiver<Piece<T>>, onward: mpsc::Sender<Piece<T>>, what: String) {
-    while let Some(piece) = made.recv().await {
-        match unless_still(onward.send(piece)).await {
-            Ok(Ok(())) => {}
-            // The transfer was given up.
-            Ok(Err(_)) => return,
-            Err(error) => {
-                tracing::warn!(what, %error, "sending is given up");
-                return;
-            }
-        }
-    }
-}
-
-/// One part of a transfer.
-enum Piece<T = Bytes> {
-    Next(T),
-    Failed(io::Error),
-    End,
-}
-
-/// The body of a request, read on a blocking thread.
-struct Body {
-    pieces: mpsc::Receiver<Piece>,
-    current: Bytes,
-    ended: bool,
-}
-
-impl Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() && !self.ended {
-            match self.pieces.blocking_recv() {
-                Some(Piece::Next(bytes)) => self.current = bytes,
-                Some(Piece::Failed(cause)) => return Err(cause),
-                Some(Piece::End) => self.ended = true,
-                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the sender gave up")),
-            }
-        }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
-    }
-}
-
-/// The body of an answer, written on a blocking thread in large pieces.
-struct Outgoing<'a> {
-    pieces: &'a mpsc::Sender<Piece>,
-}
-
-impl Write for Outgoing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = Piece::Next(Bytes::copy_from_slice(bytes));
-        self.pieces.blocking_send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -433,10 +325,10 @@ struct Incoming {
 
 impl Incoming {
     fn new(volumes: &Volumes) -> io::Result<Self> {
-        let folder = new_incoming(&volumes.layout.volumes())?;
+        let folder = new_incoming(if volumes.mounted { &volumes.manifests } else { &volumes.folder })?;
         // The folder's name was free, so it is free here too, or a leftover that is written over.
         let name = folder.file_name().unwrap_or_default();
-        let manifest = volumes.layout.manifests().join(name);
+        let manifest = volumes.manifests.join(name).with_extension("manifest");
         Ok(Self { folder, manifest })
     }
 
@@ -494,17 +386,6 @@ fn seal_of(sealed: bundle::Sealed) -> Sealed {
     Sealed { digest: sealed.digest.to_string(), entries: sealed.entries, bytes: sealed.bytes, left_out }
 }
 
-/// Runs work on files where it may block. A panic in it is a failure like any other.
-async fn blocking<T: Send + 'static>(
-    what: String,
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    match task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(_) => Err(EngineError::Failed { what, cause: "it ended unexpectedly; the log says more".to_owned() }),
-    }
-}
-
 /// The volume, if its name is one plain path segment.
 fn checked(volume: &Volume) -> Result<&Volume, EngineError> {
     if is_plain(volume.as_str()) {
@@ -543,6 +424,15 @@ fn not_kept(doing: &str, volume: &Volume, error: bundle::Error) -> EngineError {
         bundle::Error::NoSpace { .. } => EngineError::NoSpace(format!("volume {volume}")),
         error => failed(doing, volume, &error),
     }
+}
+
+/// Makes the folders, and begins to delete what an earlier process left in them.
+fn open_folders(folders: &[&Path]) -> Result<Arc<Deleter>, EngineError> {
+    for folder in folders {
+        set_leftovers_aside(folder).map_err(|cause| failed("open", &folder.display(), &cause))?;
+    }
+    let deleter = Deleter::start(folders.iter().map(|folder| folder.to_path_buf()).collect());
+    deleter.map(Arc::new).map_err(|cause| failed("start deleting in", &folders[0].display(), &cause))
 }
 
 /// Makes the folder, and gives over to be deleted what an earlier process was receiving in it.

@@ -1,16 +1,13 @@
 //! Looking into volumes: their manifests, single files, and whether all is still as it was sealed.
 
-use super::{Piece, Volumes, blocking, failed, made_elsewhere, outgoing};
-use crate::engine::{ByteStream, Checks, EngineError, Entry, Manifest, Volume};
+use super::{Volumes, failed};
+use crate::engine::blocking::{Piece, blocking, made_elsewhere, outgoing};
+use crate::engine::{ByteStream, Checks, EngineError, Entry, Manifest, Volume, manifest};
 use crate::transfers;
-use knit_api::bundle::{
-    self, Compared, Content, Digest, Limits, ManifestReader, Totals, canonical_order, copy_part, is_plain_path,
-    is_within, path_from_bytes,
-};
+use knit_api::bundle::{self, Compared, Digest, Limits, ManifestReader, Totals, copy_part, path_from_bytes};
 use knit_api::content::{Check, Checked, Differing, EntryPath};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::{ControlFlow, Range};
@@ -33,14 +30,7 @@ impl Volumes {
         let place = transfers::place().await;
         blocking(format!("look into manifest {digest}"), move || {
             let _place = place;
-            if path.is_empty() {
-                return Ok(Entry::Directory);
-            }
-            if !is_plain_path(&path) {
-                return Ok(Entry::Absent);
-            }
-            let mut entries = volumes.open_manifest(&digest)?;
-            find(&mut entries, &path).map_err(|error| unreadable(&digest, &error))
+            manifest::look_up(&path, &digest, || volumes.open_manifest(&digest))
         })
         .await
     }
@@ -123,33 +113,8 @@ impl Volumes {
     fn open_manifest(&self, digest: &str) -> Result<ManifestReader<File>, EngineError> {
         let (file, _) = self.manifest_file(digest)?;
         let parsed: Digest = digest.parse().map_err(|cause| failed("use digest", &digest.escape_debug(), &cause))?;
-        ManifestReader::new(file, parsed).map_err(|error| unreadable(digest, &error))
+        manifest::read(file, parsed)
     }
-}
-
-/// What stands at the path, or in its way.
-fn find(entries: &mut ManifestReader<File>, path: &[u8]) -> Result<Entry, bundle::Error> {
-    while let Some(entry) = entries.next()? {
-        if entry.path == path {
-            return Ok(match entry.content {
-                Content::Directory => Entry::Directory,
-                Content::File { size, hash } => Entry::File { size, digest: hash.to_string() },
-                Content::Link { target } => Entry::Link { target: target.to_vec() },
-            });
-        }
-        match entry.content {
-            Content::Link { target } if is_within(path, entry.path) => {
-                return Ok(Entry::Beyond { link: entry.path.to_vec(), target: target.to_vec() });
-            }
-            _ if canonical_order(entry.path, path) == Ordering::Greater => break,
-            _ => {}
-        }
-    }
-    Ok(Entry::Absent)
-}
-
-fn unreadable(digest: &str, error: &bundle::Error) -> EngineError {
-    EngineError::Damaged(format!("the manifest {digest} is damaged: {error}"))
 }
 
 /// Opens a regular file below the folder. Neither the path nor what stands there can lead outside, or keep

@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::engine::Entry;
-use futures_util::stream;
+use crate::transfers;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use knit_api::content::{Check, Checked, Difference, Differing, EntryPath};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use tempfile::TempDir;
+use tokio::task;
 
 const FORMS: [Form; 3] = [Form::Bundle, Form::BundleZstd, Form::TarGz];
 
