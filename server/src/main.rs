@@ -1,5 +1,5 @@
-//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside
-//! each container and is nothing a person calls.
+//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside each container,
+//! the others what runs inside Pods, and none of them is anything a person calls.
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
@@ -7,7 +7,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::engine::kubernetes::door;
 use knit_server::engine::kubernetes::door::agent;
+use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
+use knit_server::engine::kubernetes::door::record::RecordLog;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
@@ -37,6 +40,12 @@ enum Role {
     /// Serves the volumes of a Pod to servers; nothing that a person calls.
     #[command(hide = true)]
     Agent(agent::Settings),
+    /// Makes sure that volumes are empty, before a worker begins.
+    #[command(hide = true)]
+    CheckEmpty(CheckEmpty),
+    /// Records the log of a worker, beside it.
+    #[command(hide = true)]
+    RecordLog(RecordLog),
 }
 
 #[derive(Debug, Args)]
@@ -161,15 +170,21 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    // The shim must stay a process of one thread: before anything else.
-    if std::env::args_os().nth(1).is_some_and(|role| role == "shim") {
+    // These must stay processes of one thread: before anything else.
+    let role = std::env::args_os().nth(1).unwrap_or_default();
+    if role == "shim" {
         return knit_server::engine::local::native::shim::main();
+    }
+    if role == "wrap" {
+        return door::wrap::main();
     }
     let serve = match Cli::parse().role {
         Role::Serve(serve) => serve,
         Role::Agent(settings) => {
             return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
         }
+        Role::CheckEmpty(check) => return ended(check.run()),
+        Role::RecordLog(record) => return ended(record_log(record)),
     };
     if let Err(refused) = serve.check() {
         refused.exit();
@@ -232,6 +247,16 @@ fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
+}
+
+/// One thread waits; what takes long has threads of its own.
+fn record_log(record: RecordLog) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text, None)?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let outcome = runtime.block_on(record.run());
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 impl Serve {

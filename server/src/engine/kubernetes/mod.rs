@@ -12,12 +12,16 @@
 
 mod agents;
 mod cache;
+mod claims;
 mod client;
+mod conclude;
 mod credentials;
 mod dial;
 pub mod door;
 mod entrypoint;
+mod leftovers;
 mod logs;
+mod nodes;
 pub mod objects;
 pub mod observe;
 mod volumes;
@@ -37,6 +41,7 @@ use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
 use knit_api::plan::Resources;
+use nodes::Capacity;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -54,6 +59,7 @@ struct Shared {
     client: Client,
     cache: Cache,
     agents: Agents,
+    capacity: Capacity,
     /// Manifests are kept there.
     store: Store,
 }
@@ -71,7 +77,7 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings, &client, &cache);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, store }) })
+        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity: Capacity::default(), store }) })
     }
 }
 
@@ -178,7 +184,7 @@ impl Engine for KubernetesEngine {
     }
 
     async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.tidy(before).await
+        Ok(self.shared.remove_leftovers().await? + self.shared.give_up_manifests(before).await?)
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {
