@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
+use std::ops::Add;
 use std::str::FromStr;
 
 const NANO: i128 = 1_000_000_000;
@@ -43,6 +44,15 @@ impl Quantity {
     /// True below zero.
     pub fn is_negative(self) -> bool {
         self.nanos < 0
+    }
+}
+
+impl Add for Quantity {
+    type Output = Self;
+
+    /// In the form of the first one; never more than the largest amount there is.
+    fn add(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_add(other.nanos).clamp(-MAX, MAX), form: self.form }
     }
 }
 

@@ -7,9 +7,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use knit_api::image::BUILT_IN_REGISTRY;
 use knit_api::problem::in_words;
 use knit_api::quantity::Quantity;
+use knit_server::engine::kubernetes::door;
+use knit_server::engine::kubernetes::door::agent;
 use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
 use knit_server::engine::kubernetes::door::record::RecordLog;
-use knit_server::engine::kubernetes::door::{self, agent};
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
@@ -36,15 +37,15 @@ struct Cli {
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
     Serve(Serve),
+    /// Serves the volumes of a Pod to servers; nothing that a person calls.
+    #[command(hide = true)]
+    Agent(agent::Settings),
     /// Makes sure that volumes are empty, before a worker begins.
     #[command(hide = true)]
     CheckEmpty(CheckEmpty),
     /// Records the log of a worker, beside it.
     #[command(hide = true)]
     RecordLog(RecordLog),
-    /// Serves the volumes of a Pod to servers; nothing that a person calls.
-    #[command(hide = true)]
-    Agent(agent::Settings),
 }
 
 #[derive(Debug, Args)]
@@ -183,9 +184,7 @@ fn main() -> ExitCode {
             return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
         }
         Role::CheckEmpty(check) => return ended(check.run()),
-        Role::RecordLog(record) => {
-            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(record.run())));
-        }
+        Role::RecordLog(record) => return ended(record_log(record)),
     };
     if let Err(refused) = serve.check() {
         refused.exit();
@@ -248,6 +247,16 @@ fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("starting the runtime")
+}
+
+/// One thread waits; what takes long has threads of its own.
+fn record_log(record: RecordLog) -> anyhow::Result<()> {
+    start_logging(LogFormat::Text, None)?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let outcome = runtime.block_on(record.run());
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 impl Serve {

@@ -2,6 +2,7 @@
 //!
 //! What the command lines are called and print stands here and nowhere else in the stories.
 
+use crate::cluster::{self, Cluster};
 use crate::processes::{self, Process};
 use crate::ran::{Following, Ran};
 use crate::step::Step;
@@ -14,10 +15,13 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone.
 const END: Duration = Duration::from_mins(1);
+/// What the names of workers begin with.
+const WORKER: &str = "worker-run-";
 /// How much of the server's log a failed story shows, in lines.
 const LOG_LINES: usize = 60;
 /// Words of busybox that the scripts of stories use.
@@ -29,6 +33,8 @@ const APPLETS: [&str; 30] = [
 /// One world. Dropping it stops its server, ends its containers and removes its folders.
 #[derive(Debug)]
 pub struct World {
+    /// Where Runs execute; none for this machine. Removed before the folder.
+    cluster: OnceLock<Option<Cluster>>,
     base: tempfile::TempDir,
     dir: PathBuf,
     programs: PathBuf,
@@ -43,7 +49,7 @@ impl World {
             fs::create_dir(base.path().join(folder)).expect("a fresh folder takes folders");
         }
         let dir = base.path().join("knit");
-        Self { base, dir, programs: programs(), server_environment: Vec::new() }
+        Self { cluster: OnceLock::new(), base, dir, programs: programs(), server_environment: Vec::new() }
     }
 
     /// A world whose server is up.
@@ -157,12 +163,26 @@ impl World {
         self.dir.to_str().expect("temporary folders have UTF-8 names")
     }
 
+    /// The place on a cluster, when stories run on one; made when it is asked for first.
+    fn cluster(&self) -> Option<&Cluster> {
+        let make = || cluster::chosen().then(|| Cluster::new(self.base.path(), &self.programs.join("knitd")));
+        self.cluster.get_or_init(make).as_ref()
+    }
+
     /// `knitctl up` on free ports, and on the same ones the next time.
     pub fn up(&self, more: &[&str]) -> Ran {
-        let mut arguments = vec!["up", "--dir", self.dir_text(), "--grace", "2s"];
-        for flag in ["--port", "--registry-port"] {
-            if !more.contains(&flag) {
-                arguments.extend([flag, "0"]);
+        let mut defaults = vec![("--grace", "2s".to_owned()), ("--port", "0".to_owned())];
+        match self.cluster() {
+            None => defaults.push(("--registry-port", "0".to_owned())),
+            Some(cluster) => {
+                defaults.push(("--registry-port", cluster.registry_port().to_string()));
+                defaults.push(("--knitd", cluster.knitd().to_str().expect("a UTF-8 path").to_owned()));
+            }
+        }
+        let mut arguments = vec!["up", "--dir", self.dir_text()];
+        for (flag, value) in &defaults {
+            if !more.contains(flag) {
+                arguments.extend([*flag, value]);
             }
         }
         arguments.extend(more);
@@ -258,6 +278,9 @@ impl World {
     /// Waits until no container has a process any more.
     #[track_caller]
     pub fn until_containers_have_ended(&self) {
+        if self.cluster().is_some() {
+            return self.nothing_executes();
+        }
         let patience = Instant::now() + END;
         while !processes::contained(&self.dir).is_empty() {
             assert!(Instant::now() < patience, "a container does not end\n{}", self.log_tail());
@@ -493,7 +516,8 @@ impl World {
         files.into_iter().max().expect("an image was pushed").1
     }
 
-    /// Claims that the installation keeps a volume for each Data that can be found, and no other.
+    /// Claims that the installation keeps a volume for each Data that can be found, and no other. A cluster is given
+    /// time: a claim goes when the last Pod that used it has gone.
     #[track_caller]
     pub fn no_volume_is_left_over(&self) {
         let known: Vec<String> = self
@@ -501,6 +525,10 @@ impl World {
             .iter()
             .filter_map(|data| Some(format!("data-knitid-{}", data["knitId"].as_str()?)))
             .collect();
+        if let Some(cluster) = self.cluster() {
+            let gone = cluster.gone("pvc", |volume| !known.iter().any(|known| known == volume));
+            return gone.unwrap_or_else(|stays| panic!("{stays:?} belong to no Data: {known:?}\n{}", self.log_tail()));
+        }
         let volumes = fs::read_dir(self.dir.join("volumes")).map(|entries| {
             entries
                 .filter_map(Result::ok)
@@ -512,9 +540,13 @@ impl World {
         }
     }
 
-    /// Claims that no container and no shim of this world lives.
+    /// Claims that no container and no shim of this world lives; on a cluster, that no worker is left.
     #[track_caller]
     pub fn nothing_executes(&self) {
+        if let Some(cluster) = self.cluster() {
+            let gone = cluster.gone("jobs,pods", |name| name.starts_with(WORKER));
+            return gone.unwrap_or_else(|stays| panic!("{stays:?} still execute\n{}", self.log_tail()));
+        }
         for process in processes::shims(&self.dir).iter().chain(&processes::contained(&self.dir)) {
             let words = processes::arguments(process.pid);
             assert!(process.wait(END), "process {} still lives: {words:?}\n{}", process.pid, self.log_tail());
@@ -533,6 +565,9 @@ impl Drop for World {
         let failed = std::thread::panicking();
         if failed {
             let _ = writeln!(std::io::stderr().lock(), "{}", self.log_tail());
+            if let Some(cluster) = self.cluster.get().and_then(Option::as_ref) {
+                let _ = writeln!(std::io::stderr().lock(), "{}", cluster.describe());
+            }
         }
         // First politely, then whatever is left: nothing of a story may live on. No claims here: a second panic would
         // hide the first.

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::clock;
 use crate::rules::backoff;
 use crate::store::{Claim, StoreError};
+use crate::wake::Signal;
 use async_trait::async_trait;
 use knit_api::id::RunId;
 use knit_api::problem::in_words;
@@ -14,7 +15,6 @@ use knit_api::run::RunStatus;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// How long a claim holds. This process is the only one of its database and drops all claims when it
@@ -32,7 +32,7 @@ pub(super) trait Duty: Send + Sync + 'static {
     const AT_ONCE: usize;
 
     /// The signal that calls this loop.
-    fn call(app: &App) -> &Notify;
+    fn call(app: &App) -> &Signal;
 
     /// One step for one Run.
     async fn act(&self, claim: &Claim) -> Result<(), Trouble>;

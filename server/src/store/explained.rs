@@ -2,13 +2,13 @@
 //! counts on in both.
 
 use super::engine::{Database, Row, Value, WALK, args, batch, list};
-use super::test_postgres as postgres;
 use super::{
     Projected, Registered, Store, Upload, candidates, claims, data, graphs, nominations, plans, runs, tags, watching,
 };
 use crate::engine::{Sealed, Volume};
 use knit_api::id::DataId;
 use knit_api::tag::{Tag, TagChange, UserTag};
+use knit_tests::postgres;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ async fn sqlite(folder: &Path) -> Store {
 }
 
 async fn postgres() -> Option<Store> {
-    Some(Store::open_postgres(&postgres::new_database().await?).await.unwrap())
+    Some(Store::open_postgres(&postgres::new_database()?).await.unwrap())
 }
 
 async fn on_both(story: impl AsyncFn(Store)) {
@@ -324,7 +324,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     ];
     on_both(async |store| {
         fill(&store).await;
-        if let Database::Postgres(_) = store.db {
+        if let Database::Postgres(..) = store.db {
             super::migrations::analyze(&store.db, true).await.unwrap();
         }
         let postgres = store.db.begin().await.unwrap().choose(0, 1);

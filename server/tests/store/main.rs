@@ -12,7 +12,6 @@ mod manifests;
 mod migrations;
 mod pages;
 mod plans;
-mod postgres;
 mod projection;
 mod runs;
 mod watching;

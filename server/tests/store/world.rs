@@ -1,6 +1,5 @@
 //! A store of a test's own, and short words for what tests do with it.
 
-use crate::postgres;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::plan::PlanSpec;
 use knit_api::run::{Exit, RunStatus};
@@ -144,7 +143,7 @@ impl World {
     }
 
     pub(crate) async fn postgres() -> Option<Self> {
-        let url = postgres::new_database().await?;
+        let url = knit_tests::postgres::new_database()?;
         Some(Self::open(Place::Postgres(url), None).await)
     }
 

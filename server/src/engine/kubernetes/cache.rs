@@ -5,7 +5,7 @@
 //! What is read here may be a moment old, and after a broken connection older: it serves to be woken, and to find
 //! what belongs to an object of which the API server itself has just told.
 
-use super::client::{Client, Kind};
+use super::client::{Client, Kind, WATCH};
 use crate::engine::{EngineError, EngineEvent, Volume};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
@@ -25,8 +25,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a question waits for the first list of what it asks for.
 const FIRST_LIST: Duration = Duration::from_secs(10);
-/// How long one watch lives, in seconds: a connection that died without a word is noticed soon after.
-const WATCH: u32 = 60;
 /// The first pause after failures of a watch; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest one.
@@ -134,19 +132,6 @@ impl Cache {
         self.watch_pods();
         self.0.pods.first_list("Pods").await?;
         Ok(self.0.pods.until(deadline, |pods| found(pods.0.get(name).map(|pod| &**pod))).await)
-    }
-
-    /// Waits until none of our Pods is so. False when the time is over.
-    pub(super) async fn no_pod_that(&self, deadline: Instant, is: impl Fn(&Pod) -> bool) -> bool {
-        self.watch_pods();
-        self.0.pods.until(deadline, |pods| (!pods.0.values().any(|pod| is(pod))).then_some(())).await.is_some()
-    }
-
-    /// Waits until no Job has that UID. False when the time is over.
-    pub(super) async fn no_job(&self, deadline: Instant, uid: &str) -> bool {
-        self.watch_jobs();
-        let has_it = |job: &Arc<Job>| job.metadata.uid.as_deref() == Some(uid);
-        self.0.jobs.until(deadline, |jobs| (!jobs.0.values().any(has_it)).then_some(())).await.is_some()
     }
 
     /// How many workers there are, as far as this process knows.
@@ -494,12 +479,12 @@ fn regarding(event: &Event) -> Option<&str> {
     event.regarding.as_ref()?.uid.as_deref()
 }
 
-/// Events come from everything in the namespace; kept are those of Jobs, Pods and volumes with names of ours.
+/// Events come from everything in the namespace; kept are those of Jobs and Pods with names of ours.
 fn is_of_interest(event: &Event) -> bool {
     let Some(about) = &event.regarding else { return false };
     let name = about.name.as_deref().unwrap_or_default();
-    matches!(about.kind.as_deref(), Some("Job" | "Pod" | "PersistentVolumeClaim"))
-        && ["worker-run-", "knitid-", "data-knitid-"].iter().any(|ours| name.starts_with(ours))
+    matches!(about.kind.as_deref(), Some("Job" | "Pod"))
+        && ["worker-run-", "knitid-"].iter().any(|ours| name.starts_with(ours))
 }
 
 /// Without what nobody here reads and what is often the larger half.

@@ -5,32 +5,33 @@ use crate::clock;
 use crate::engine::EngineError;
 use crate::settings::Cluster;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
 use knit_api::label::MANAGER;
 use kube::api::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{ObjectList, Request, Status};
+use kube::runtime::watcher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 use std::error::Error as _;
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What one call may take with all its repetitions.
-const CALL: Duration = Duration::from_secs(20);
-/// What one attempt may take: a connection on which nothing comes any more is given up for another.
-const ATTEMPT: Duration = Duration::from_secs(8);
 /// What making one connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// What a look at the cluster may take, at the start and when somebody asks whether it is well.
-const LOOK: Duration = Duration::from_secs(10);
-/// How long nothing may come on a connection of a watch, which the API server ends itself after a minute.
+/// How long one watch lives, in seconds: a connection that died without a word is noticed soon after.
+pub(super) const WATCH: u32 = 60;
+/// How long nothing may come on the connection of one: a little longer than it lives.
 const SILENCE: Duration = Duration::from_secs(75);
 /// The first pause; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -62,7 +63,22 @@ pub(super) struct Client {
     pub(super) namespace: String,
     /// Where it goes, for errors.
     whereto: Arc<Whereto>,
+    limits: Limits,
 }
+
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// One call with all its repetitions.
+    call: Duration,
+    /// One attempt: a connection on which nothing comes any more is given up for another.
+    attempt: Duration,
+    /// A look at the cluster, at the start and when somebody asks whether it is well.
+    look: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { call: Duration::from_secs(20), attempt: Duration::from_secs(8), look: Duration::from_secs(10) };
 
 /// What errors name.
 struct Whereto {
@@ -151,24 +167,13 @@ struct Call<'a> {
 impl Client {
     /// Reads the kubeconfig (or what a Pod is given) and asks the API server whether it lets us in.
     pub(super) async fn connect(settings: &Cluster) -> Result<Self, EngineError> {
-        let (mut config, credentials) = match &settings.kubeconfig {
-            Some(path) => {
-                let failed = |cause: kube::config::KubeconfigError| EngineError::Failed {
-                    what: format!("reading the kubeconfig {}", path.display()),
-                    cause: format!("{cause}; name another file with --kubeconfig, or none inside a Pod"),
-                };
-                let file = Kubeconfig::read_from(path).map_err(failed)?;
-                let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-                (config.map_err(failed)?, path.display().to_string())
-            }
-            None => {
-                let config = kube::Config::incluster().map_err(|cause| EngineError::Failed {
-                    what: "reading the service account of this Pod".to_owned(),
-                    cause: format!("{cause}; outside of a cluster name a file with --kubeconfig"),
-                })?;
-                (config, "the service account of this Pod".to_owned())
-            }
-        };
+        let client = Self::prepare(settings).await?;
+        client.check().await?;
+        Ok(client)
+    }
+
+    async fn prepare(settings: &Cluster) -> Result<Self, EngineError> {
+        let (mut config, credentials) = credentials(settings.kubeconfig.as_deref()).await?;
         config.connect_timeout = Some(CONNECT);
         // Calls have limits of their own, and are repeated here.
         config.default_retry = false;
@@ -183,18 +188,16 @@ impl Client {
         config.read_timeout = Some(SILENCE);
         config.reset_reader_on_write = true;
         let watching = build(config)?;
-        let client = Self { kube, watching, namespace: settings.namespace.clone(), whereto };
-        client.check().await?;
-        Ok(client)
+        Ok(Self { kube, watching, namespace: settings.namespace.clone(), whereto, limits: LIMITS })
     }
 
     /// Whether the API server answers and lets us in.
     pub(super) async fn check(&self) -> Result<(), EngineError> {
         let mut call = self.on::<k8s_openapi::api::batch::v1::Job>("list", "looking for", None);
-        call.limit = LOOK;
+        call.limit = self.limits.look;
         let request = Request::new(self.path::<k8s_openapi::api::batch::v1::Job>())
             .list(&ListParams::default().limit(1))
-            .map_err(|cause| self.unsendable(&call, &cause))?;
+            .map_err(|cause| call.unsendable(&cause))?;
         self.ask(&call, request).await?;
         Ok(())
     }
@@ -231,7 +234,7 @@ impl Client {
         let name = object.meta().name.as_deref().unwrap_or_default();
         let call = self.on::<K>("create", "creating", Some(name));
         let parameters = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let body = serde_json::to_vec(object).map_err(|cause| self.unsendable(&call, &cause))?;
+        let body = serde_json::to_vec(object).map_err(|cause| call.unsendable(&cause))?;
         // One that is there may go between the two questions: then it is asked for again, but not for ever.
         for _ in 0..3 {
             match self.ask_for(&call, Request::new(self.path::<K>()).create(&parameters, body.clone())).await {
@@ -275,12 +278,49 @@ impl Client {
             ..DeleteParams::default()
         };
         let request =
-            Request::new(self.path::<K>()).delete(name, &parameters).map_err(|cause| self.unsendable(&call, &cause))?;
+            Request::new(self.path::<K>()).delete(name, &parameters).map_err(|cause| call.unsendable(&cause))?;
         match self.ask(&call, request).await {
             Ok(_) => Ok(Deleted::Asked),
             Err(error) if error.is_not_found() || error.is_another() => Ok(Deleted::Gone),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until none of these objects of our namespace is so; false when the time is over. It knows of what was
+    /// there before it was called.
+    pub(super) async fn until_none<K>(&self, these: watcher::Config, deadline: Instant, is: impl Fn(&K) -> bool) -> bool
+    where
+        K: Kind + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        let mut watch = pin!(watcher(self.watched_api::<K>(), these.timeout(WATCH)));
+        let (mut left, mut listed, mut failures) = (HashSet::new(), false, 0);
+        while let Ok(Some(event)) = timeout_at(deadline, watch.next()).await {
+            match event {
+                Ok(watcher::Event::Init) => {
+                    listed = false;
+                    left.clear();
+                }
+                Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+                    let uid = object.meta().uid.clone();
+                    if is(&object) {
+                        left.insert(uid)
+                    } else {
+                        left.remove(&uid)
+                    };
+                }
+                Ok(watcher::Event::Delete(object)) => drop(left.remove(&object.meta().uid)),
+                Ok(watcher::Event::InitDone) => listed = true,
+                Err(error) => {
+                    tracing::debug!(%error, "a wait for the cluster goes on");
+                    sleep(jittered(pause(failures))).await;
+                    failures += 1;
+                }
+            }
+            if listed && left.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     /// All objects of our namespace that have these labels.
@@ -335,12 +375,8 @@ impl Client {
             namespace: Some(&self.namespace),
             resource,
             conflicts_pass: false,
-            limit: CALL,
+            limit: self.limits.call,
         }
-    }
-
-    fn unsendable(&self, call: &Call<'_>, cause: &dyn std::error::Error) -> ApiError {
-        ApiError { what: call.to_string(), why: Why::NoAnswer(cause.to_string()), advice: String::new() }
     }
 
     async fn ask_for<T: DeserializeOwned>(
@@ -348,7 +384,7 @@ impl Client {
         call: &Call<'_>,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<T, ApiError> {
-        let request = request.map_err(|cause| self.unsendable(call, &cause))?;
+        let request = request.map_err(|cause| call.unsendable(&cause))?;
         let answer = self.ask(call, request).await?;
         serde_json::from_slice(&answer).map_err(|cause| {
             let why = format!("{} answers what is no {}: {cause}", self.whereto.server, call.kind);
@@ -361,11 +397,12 @@ impl Client {
         let deadline = clock::deadline(call.limit);
         let mut tries = 0;
         loop {
-            let failed = match timeout_at(deadline.min(clock::deadline(ATTEMPT)), self.attempt(&request)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failed)) => failed,
-                Err(_) => Failed::lost("it does not answer in time".to_owned()),
-            };
+            let failed =
+                match timeout_at(deadline.min(clock::deadline(self.limits.attempt)), self.attempt(&request)).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(failed)) => failed,
+                    Err(_) => Failed::lost("it does not answer in time".to_owned()),
+                };
             let passing = failed.passing || (call.conflicts_pass && failed.is_conflict());
             let pause = failed.after.unwrap_or_default().max(jittered(pause(tries)));
             if !passing || !fits(pause, deadline) {
@@ -405,6 +442,24 @@ impl Client {
         };
         ApiError { what: call.to_string(), why, advice }
     }
+}
+
+/// Where the API server is, what it knows us by, and in words where that stands.
+async fn credentials(kubeconfig: Option<&Path>) -> Result<(kube::Config, String), EngineError> {
+    let Some(path) = kubeconfig else {
+        let config = kube::Config::incluster().map_err(|cause| EngineError::Failed {
+            what: "reading the service account of this Pod".to_owned(),
+            cause: format!("{}; outside of a cluster name a file with --kubeconfig", chain(&cause)),
+        })?;
+        return Ok((config, "the service account of this Pod".to_owned()));
+    };
+    let failed = |cause: KubeconfigError| EngineError::Failed {
+        what: format!("reading the kubeconfig {}", path.display()),
+        cause: format!("{}; name another file with --kubeconfig, or none inside a Pod", chain(&cause)),
+    };
+    let file = Kubeconfig::read_from(path).map_err(failed)?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)?;
+    Ok((config, path.display().to_string()))
 }
 
 impl ApiError {
@@ -474,6 +529,12 @@ impl fmt::Display for Why {
             }
             Self::NoAnswer(cause) => f.write_str(cause),
         }
+    }
+}
+
+impl Call<'_> {
+    fn unsendable(&self, cause: &dyn std::error::Error) -> ApiError {
+        ApiError { what: self.to_string(), why: Why::NoAnswer(cause.to_string()), advice: String::new() }
     }
 }
 
@@ -598,3 +659,6 @@ fn is_certificate(error: &kube::Error) -> bool {
 fn is_about_certificates(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
 }
+
+#[cfg(test)]
+mod tests;

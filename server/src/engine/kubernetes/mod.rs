@@ -12,12 +12,16 @@
 
 mod agents;
 mod cache;
+mod claims;
 mod client;
+mod conclude;
 mod credentials;
 mod dial;
 pub mod door;
 mod entrypoint;
+mod leftovers;
 mod logs;
+mod nodes;
 pub mod objects;
 pub mod observe;
 mod volumes;
@@ -38,6 +42,7 @@ use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
 use knit_api::plan::Resources;
+use nodes::Capacity;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -56,6 +61,7 @@ struct Shared {
     cache: Cache,
     agents: Agents,
     entrypoints: Entrypoints,
+    capacity: Capacity,
     /// Manifests are kept there.
     store: Store,
 }
@@ -73,9 +79,8 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings);
-        Ok(Self {
-            shared: Arc::new(Shared { settings, client, cache, agents, entrypoints: Entrypoints::default(), store }),
-        })
+        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
+        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
     }
 }
 
@@ -181,8 +186,8 @@ impl Engine for KubernetesEngine {
         self.shared.list_workers().await
     }
 
-    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.tidy(before).await
+    async fn tidy(&self, _before: SystemTime) -> Result<u64, EngineError> {
+        self.shared.remove_leftovers().await
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

@@ -1,0 +1,83 @@
+//! Volumes as such: PersistentVolumeClaims, made, removed and listed. What is in them goes through agents.
+
+use super::Shared;
+use super::cache::{claims, is_over, ours};
+use super::client::{Delete, Made};
+use super::objects::volume;
+use crate::clock;
+use crate::engine::{EngineError, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use knit_api::label::{COMPONENT, component};
+use kube::runtime::watcher;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+/// How long a volume may take to go that is to be made anew.
+const GONE: Duration = Duration::from_secs(30);
+/// How old a volume must be before housekeeping is told of it: whoever made it may not have come to mount it yet.
+const YOUNG: Duration = Duration::from_mins(5);
+
+impl Shared {
+    /// A volume of that name may be there because this was done before, or because a worker was ended that has
+    /// written into it. Nobody can tell without a look into it, so that it is made anew unless nothing can have been
+    /// written yet.
+    pub(super) async fn create_volume(&self, volume: &Volume) -> Result<(), EngineError> {
+        let claim = volume::claim(volume, &self.settings);
+        let Made::Found(found) = self.client.create(&claim).await? else { return Ok(()) };
+        if is_unused(&found) {
+            return Ok(());
+        }
+        let uid = found.metadata.uid;
+        self.client
+            .delete::<PersistentVolumeClaim>(volume.as_str(), &Delete { uid: uid.clone(), ..Delete::default() })
+            .await?;
+        let it = watcher::Config::default().fields(&format!("metadata.name={volume}"));
+        let is_it = |claim: &PersistentVolumeClaim| claim.metadata.uid == uid;
+        if !self.client.until_none(it, clock::deadline(GONE), is_it).await {
+            return Err(EngineError::Failed {
+                what: format!("emptying volume {volume}"),
+                cause: "the PersistentVolumeClaim is still there; see which Pod mounts it".to_owned(),
+            });
+        }
+        self.client.create(&claim).await?;
+        Ok(())
+    }
+
+    /// Nobody can keep the volume any more when this returns. While a Pod mounts it, the cluster goes on to have it,
+    /// and removes it by itself as soon as that Pod has ended.
+    pub(super) async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError> {
+        self.client.delete::<PersistentVolumeClaim>(volume.as_str(), &Delete::default()).await?;
+        Ok(())
+    }
+
+    /// Volumes that nobody has to do with just now: an upload has its volume long before its row.
+    pub(super) async fn list_volumes(&self) -> Result<Vec<Volume>, EngineError> {
+        let ours = ours();
+        let data = format!("{ours},{COMPONENT}={}", component::DATA);
+        // Pods after volumes: one that was made in between is seen.
+        let all = self.client.list::<PersistentVolumeClaim>(&data).await?;
+        let pods = self.client.list::<Pod>(&ours).await?;
+        let mounted: HashSet<&str> = pods.iter().filter(|pod| !is_over(pod)).flat_map(claims).collect();
+        let now = clock::file_time();
+        let idle = |claim: &&PersistentVolumeClaim| {
+            let name = claim.metadata.name.as_deref().unwrap_or_default();
+            claim.metadata.deletion_timestamp.is_none()
+                && !mounted.contains(name)
+                && is_older_than(&claim.metadata, YOUNG, now)
+        };
+        Ok(all.iter().filter(idle).filter_map(|claim| claim.metadata.name.clone()).map(Volume::from_stored).collect())
+    }
+}
+
+/// Whether nothing was ever written into it, for sure: it has no place yet where that could be.
+fn is_unused(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    claim.metadata.deletion_timestamp.is_none() && phase == Some("Pending")
+}
+
+/// Whether the object was made longer ago than this. One without a date is young.
+pub(super) fn is_older_than(metadata: &ObjectMeta, age: Duration, now: SystemTime) -> bool {
+    let made = metadata.creation_timestamp.as_ref().map(|made| SystemTime::from(made.0));
+    made.is_some_and(|made| now.duration_since(made).is_ok_and(|lived| lived > age))
+}

@@ -1,0 +1,184 @@
+//! A world's place on a cluster: a namespace of its own, a database of its own, and a `knitd` that works there.
+//!
+//! The server is started, stopped and asked by `knitctl` as on one machine: what it starts is a script that adds the
+//! flags of the cluster. So everything else that a story says of its server stays as it is.
+
+use crate::{able, postgres};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the cluster may take for what follows by itself.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// On every namespace of a story: what an interrupted run leaves is found by it.
+pub const LABEL: &str = "knit-tests/story";
+
+/// True when the stories of this process run on a cluster.
+pub fn chosen() -> bool {
+    std::env::var_os("KNIT_TESTS_ENGINE").is_some_and(|engine| engine == "kubernetes")
+}
+
+/// True on a cluster, for a story that is about the insides of the embedded engine: `why` says which. It is no part of
+/// what is tried on a cluster, and `tests/run` counts it neither as passed nor as skipped there.
+#[must_use]
+pub fn embedded_only(why: &str) -> bool {
+    if chosen() {
+        let test = std::thread::current().name().unwrap_or("a_test").to_owned();
+        // A stderr that is gone is no reason to fail.
+        let _ = writeln!(std::io::stderr().lock(), "\nEMBEDDED {test}: {why}");
+    }
+    chosen()
+}
+
+/// A namespace and a database. Dropping it removes both.
+#[derive(Debug)]
+pub struct Cluster {
+    namespace: String,
+    database: String,
+    registry_port: u16,
+    knitd: PathBuf,
+}
+
+impl Cluster {
+    /// A fresh place; `folder` takes the files that the server needs for it.
+    pub fn new(folder: &Path, knitd: &Path) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let namespace = format!("story-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        make_namespace(&namespace);
+        let database = postgres::new_database().expect("stories on a cluster need PostgreSQL");
+        let script = folder.join("knitd-on-cluster");
+        let cluster = Self { namespace, database, registry_port: free_port(), knitd: script };
+        cluster.write_script(folder, knitd);
+        cluster
+    }
+
+    /// The program to be started in place of `knitd`.
+    pub fn knitd(&self) -> &Path {
+        &self.knitd
+    }
+
+    /// Where the registry listens: nodes call it by this number, so it is chosen before the server starts.
+    pub fn registry_port(&self) -> u16 {
+        self.registry_port
+    }
+
+    fn write_script(&self, folder: &Path, knitd: &Path) {
+        let database = folder.join("database-url");
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&database).expect("a file");
+        writeln!(file, "{}", self.database).expect("room for a line");
+        let kubeconfig = std::env::var("KUBECONFIG").expect("KUBECONFIG leads to the cluster");
+        let reach = std::env::var("KNIT_TESTS_REACH").unwrap_or_else(|_| "direct".to_owned());
+        let image = std::env::var("KNIT_TESTS_IMAGE").unwrap_or_else(|_| "localhost/knitd:tests".to_owned());
+        let script = format!(
+            r#"#!/bin/sh
+# The server must not outlive the test program, however that ends.
+(
+    exec </dev/null >/dev/null 2>&1
+    tail --pid={tests} -f /dev/null
+    ! tr '\0' ' ' <"/proc/$$/cmdline" | grep -qF ' {namespace} ' || kill -KILL $$
+) &
+exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
+    --reach {reach} --registry-name localhost:{port} --initial-capacity 64Mi --start-grace 10s
+"#,
+            tests = std::process::id(),
+            namespace = self.namespace,
+            knitd = knitd.display(),
+            database = database.display(),
+            port = self.registry_port,
+        );
+        fs::write(&self.knitd, script).expect("room for a script");
+        fs::set_permissions(&self.knitd, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    }
+
+    /// What the namespace has of a kind.
+    #[track_caller]
+    pub fn objects(&self, kind: &str) -> Vec<Value> {
+        let said = run(&["-n", &self.namespace, "get", kind, "-o", "json"]);
+        let list: Value = serde_json::from_slice(&said.stdout).expect("kubectl prints JSON");
+        list["items"].as_array().expect("a list has items").clone()
+    }
+
+    /// Names of what the namespace has of a kind.
+    #[track_caller]
+    pub fn names(&self, kind: &str) -> BTreeSet<String> {
+        let name = |object: &Value| object["metadata"]["name"].as_str().expect("objects have names").to_owned();
+        self.objects(kind).iter().map(name).collect()
+    }
+
+    /// Waits until the objects of these kinds that `left_over` speaks of are gone; those that stay.
+    #[track_caller]
+    pub fn gone(&self, kinds: &str, left_over: impl Fn(&str) -> bool) -> Result<(), Vec<String>> {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let stays: Vec<String> = self.names(kinds).into_iter().filter(|name| left_over(name)).collect();
+            if stays.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > limit {
+                return Err(stays);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// What a person would look at first when a story fails.
+    pub fn describe(&self) -> String {
+        let said = |arguments: &[&str]| {
+            let output = kubectl(&[&["-n", &self.namespace], arguments].concat());
+            output.map_or_else(|e| e.to_string(), |output| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        format!(
+            "-- the namespace {}:\n{}-- its events:\n{}",
+            self.namespace,
+            said(&["get", "jobs,pods,pvc", "-o", "wide"]),
+            said(&["get", "events", "--sort-by", ".lastTimestamp"])
+        )
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // No claims here: a second panic would hide the first. The cluster goes on by itself.
+        let _ = kubectl(&["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=false"]);
+        postgres::drop_database(&self.database);
+    }
+}
+
+#[track_caller]
+fn make_namespace(name: &str) {
+    run(&["create", "namespace", name]);
+    run(&["label", "namespace", name, &format!("{LABEL}=yes")]);
+    // A namespace takes no Pod before its service account is complete, which is announced nowhere.
+    let limit = Instant::now() + PATIENCE;
+    let trial = ["-n", name, "run", "trial", "--image", "trial", "--restart", "Never", "--dry-run=server"];
+    while !kubectl(&trial).is_ok_and(|output| output.status.success()) {
+        assert!(Instant::now() < limit, "the namespace {name} takes no Pods");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn kubectl(arguments: &[&str]) -> std::io::Result<Output> {
+    let program = able::find("kubectl").unwrap_or_else(|| "kubectl".into());
+    Command::new(program).arg("--request-timeout=30s").args(arguments).stdin(Stdio::null()).output()
+}
+
+#[track_caller]
+fn run(arguments: &[&str]) -> Output {
+    let output = kubectl(arguments).unwrap_or_else(|e| panic!("kubectl: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl {}: {said}", arguments.join(" "));
+    output
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are free ports");
+    listener.local_addr().expect("it is bound").port()
+}
