@@ -78,7 +78,7 @@ impl KubernetesEngine {
     pub async fn open(settings: Cluster, store: Store) -> Result<Self, EngineError> {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
-        let agents = Agents::new(&settings);
+        let agents = Agents::new(&settings, &client, &cache);
         let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
         Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
     }
@@ -186,8 +186,8 @@ impl Engine for KubernetesEngine {
         self.shared.list_workers().await
     }
 
-    async fn tidy(&self, _before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.remove_leftovers().await
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        Ok(self.shared.remove_leftovers().await? + self.shared.give_up_manifests(before).await?)
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {
