@@ -1,11 +1,11 @@
 //! A PostgreSQL server of the tests' own: in a temporary folder, as an unprivileged user, on a socket in
 //! that folder. One server for each test process, one database for each test.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 /// A new, empty database: its URL. None, after one loud line, where PostgreSQL is not installed.
 pub(crate) async fn new_database() -> Option<String> {
@@ -18,6 +18,12 @@ pub(crate) async fn new_database() -> Option<String> {
     Some(server.url(&name))
 }
 
+/// A server for one test alone, which may stop it and start it again.
+#[allow(dead_code, reason = "few test programs need one of their own")]
+pub(crate) fn own_server() -> Option<Server> {
+    Server::start()
+}
+
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     let server = Server::start();
     if server.is_none() {
@@ -27,19 +33,26 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     server
 });
 
-struct Server {
+pub(crate) struct Server {
     folder: PathBuf,
     /// Holds the server's life line: when this process ends, however it does, the pipe to its keeper
     /// closes, and the keeper stops the server and removes the folder.
-    _keeper: Child,
+    keeper: Mutex<(Child, BufReader<ChildStdout>)>,
 }
 
 const KEEPER: &str = r#"
 trap '' INT
 "$0/initdb" -D "$1/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 &&
-"$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
-    -o "-h '' -k '$1' -c fsync=off -c max_connections=400 -c shared_buffers=64MB" >"$1/start.log" 2>&1 &&
-echo ready && cat >/dev/null
+start() {
+    "$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
+        -o "-h '' -k '$1' -c fsync=off -c max_connections=400 -c shared_buffers=64MB" >"$1/start.log" 2>&1 && echo ready
+}
+start "$1" && while read -r word; do
+    case $word in
+        stop) "$0/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1 && echo ready ;;
+        start) start "$1" ;;
+    esac
+done
 "$0/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
 rm -rf "$1"
 "#;
@@ -59,13 +72,28 @@ impl Server {
         };
         command.args(["-c", KEEPER]).arg(programs).arg(&folder).current_dir("/");
         let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n", "PostgreSQL does not start");
-        Some(Self { folder, _keeper: keeper })
+        let said = BufReader::new(keeper.stdout.take().unwrap());
+        let server = Self { folder, keeper: Mutex::new((keeper, said)) };
+        server.until_ready();
+        Some(server)
     }
 
-    fn url(&self, database: &str) -> String {
+    fn until_ready(&self) {
+        let mut said = String::new();
+        self.keeper.lock().unwrap().1.read_line(&mut said).unwrap();
+        assert_eq!(said, "ready\n", "PostgreSQL does not do what it is told; see {}", self.folder.display());
+    }
+
+    /// Does `stop`, as a crash does, or `start`.
+    #[allow(dead_code, reason = "few test programs need a server of their own")]
+    pub(crate) fn tell(&self, word: &str) {
+        let mut keeper = self.keeper.lock().unwrap();
+        writeln!(keeper.0.stdin.as_mut().unwrap(), "{word}").unwrap();
+        drop(keeper);
+        self.until_ready();
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
     }
 }
