@@ -8,7 +8,7 @@
 //!
 //! Who may do what: only `store` says SQL, only `engine` knows where bytes and work live, only
 //! `http` and `registry` speak HTTP, `rules` only computes, only `clock` reads time and makes ids,
-//! and `http` and `loops` meet only through the store and [`wake::Wake`].
+//! and `http` and `loops` meet only through the store and [`wake::Wake`], which [`relay`] carries to other processes.
 
 pub mod app;
 pub mod clock;
@@ -17,8 +17,10 @@ pub mod engine;
 pub mod http;
 pub mod log_file;
 pub mod loops;
+pub mod metrics;
 mod private;
 pub mod registry;
+pub mod relay;
 pub mod rules;
 pub mod serve;
 pub mod settings;

@@ -93,6 +93,15 @@ impl From<StoreError> for Refused {
         tracing::error!(%error, "the store failed");
         match error {
             StoreError::NoSpace => Self::no_space("the server's disk is full"),
+            StoreError::Unavailable { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the server's database does not answer; nothing was changed")
+                    .advice("Try again in a moment.")
+            }
+            StoreError::Unsure { .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the connection to the server's database broke; whether this was done is not known",
+            )
+            .advice("Look how it stands before you try again."),
             _ => Self::internal("the server's database did not do what was asked"),
         }
     }

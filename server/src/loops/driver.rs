@@ -4,9 +4,10 @@
 use super::hands::Hands;
 use super::{TICK, Trouble};
 use crate::app::App;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::rules::backoff;
 use crate::store::{Claim, StoreError};
+use crate::wake::Signal;
 use async_trait::async_trait;
 use knit_api::id::RunId;
 use knit_api::problem::in_words;
@@ -14,7 +15,6 @@ use knit_api::run::RunStatus;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// How long a claim holds. This process is the only one of its database and drops all claims when it
@@ -32,7 +32,7 @@ pub(super) trait Duty: Send + Sync + 'static {
     const AT_ONCE: usize;
 
     /// The signal that calls this loop.
-    fn call(app: &App) -> &Notify;
+    fn call(app: &App) -> &Signal;
 
     /// One step for one Run.
     async fn act(&self, claim: &Claim) -> Result<(), Trouble>;
@@ -103,10 +103,12 @@ impl<D: Duty> Driver<D> {
         if free == 0 {
             return Ok(Look::More);
         }
+        self.app.metrics.round(D::NAME);
         let (store, now) = (&self.app.store, clock::now());
         let limit = u32::try_from(free).unwrap_or(u32::MAX);
         let claimed = store.claim(D::STATUSES, &self.owner, now, clock::after(LEASE), limit).await?;
         let full = claimed.len() == free;
+        self.app.metrics.claimed(D::NAME, claimed.len());
         for claim in claimed {
             tracing::debug!(r#loop = D::NAME, run = %claim.run, status = %claim.status, attempt = claim.attempt, "claimed");
             let (driver, own) = (Arc::clone(self), claim.clone());
@@ -148,7 +150,10 @@ impl<D: Duty> Driver<D> {
         let run = &claim.run;
         let held = self.hands.hold(run).await;
         let mut outcome = Outcome::Settled;
-        if let Err(trouble) = self.duty.act(claim).await {
+        let watch = Stopwatch::start();
+        let acted = self.duty.act(claim).await;
+        self.app.metrics.step(D::NAME, acted.is_ok(), watch.elapsed());
+        if let Err(trouble) = acted {
             outcome = Outcome::GivenBack;
             let pause = backoff::pause(claim.failures.saturating_add(1));
             let failures = claim.failures.saturating_add(1);

@@ -8,12 +8,12 @@ use crate::app::App;
 use crate::clock;
 use crate::engine::{EngineError, Sealed};
 use crate::store::Claim;
+use crate::wake::Signal;
 use async_trait::async_trait;
 use knit_api::id::{DataId, RunId};
 use knit_api::run::{Exit, RunStatus, exit_code};
 use std::fmt::Write;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// Longest message about what was left out, in characters.
 const LONGEST_MESSAGE: usize = 1000;
@@ -30,7 +30,7 @@ impl Duty for Finish {
     /// More than cpus: most of them wait for a worker that takes its time to end.
     const AT_ONCE: usize = 32;
 
-    fn call(app: &App) -> &Notify {
+    fn call(app: &App) -> &Signal {
         &app.wake.finish
     }
 

@@ -1,12 +1,11 @@
 //! What no row knows: volumes whose push was not registered, workers whose Run is gone. A process that
-//! was killed leaves such things behind; they are removed at the start and on a slow clock. So is what
-//! images leave behind: content that no tag leads to any more, and layers that nobody runs.
+//! was killed leaves such things behind; they are removed at the start and on a slow clock. So are layers of
+//! images that nobody runs.
 
 use super::Trouble;
 use super::hands::Hands;
 use crate::app::App;
 use crate::clock;
-use crate::content::Collected;
 use crate::engine::Volume;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
@@ -18,9 +17,6 @@ use std::time::{Duration, SystemTime};
 /// has its bytes for a moment before it has its row.
 const SLOW: Duration = Duration::from_mins(15);
 
-/// How long content stays that no tag leads to: a push has its layers before its manifest, and whoever
-/// moved a tag may want to move it back.
-const GRACE_OF_CONTENT: Duration = Duration::from_hours(24);
 /// How long unpacked layers stay that nobody runs: over a weekend. They can be unpacked again.
 const GRACE_OF_LAYERS: Duration = Duration::from_hours(72);
 
@@ -36,6 +32,7 @@ pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
 /// Keeps house until the process is asked to stop; `suspects` are strays already.
 pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet<Volume>) {
     loop {
+        app.metrics.round("housekeep");
         match remove_strays(&app, &suspects).await {
             Ok(now) => suspects = now,
             Err(error) => tracing::error!(r#loop = "housekeep", %error, "stray volumes could not be looked for"),
@@ -87,23 +84,8 @@ async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Removes what images left behind. What is in the way of one part does not keep back the other.
+/// Removes layers that nobody runs.
 async fn tidy_images(app: &App, now: SystemTime) {
-    let content = Arc::clone(&app.content);
-    let before = now - GRACE_OF_CONTENT;
-    match tokio::task::spawn_blocking(move || content.collect(before)).await {
-        Ok(Ok(gone)) if gone == Collected::default() => {}
-        Ok(Ok(Collected { blobs, bytes, manifests, uploads })) => tracing::info!(
-            r#loop = "housekeep",
-            blobs,
-            bytes,
-            manifests,
-            uploads,
-            "removed content that no image refers to"
-        ),
-        Ok(Err(error)) => tracing::error!(r#loop = "housekeep", %error, "unused content stays for now"),
-        Err(error) => tracing::error!(r#loop = "housekeep", %error, "collecting content ran into a bug"),
-    }
     match app.engine.tidy(now - GRACE_OF_LAYERS).await {
         Ok(0) => {}
         Ok(layers) => tracing::info!(r#loop = "housekeep", layers, "removed unpacked layers that nobody runs"),

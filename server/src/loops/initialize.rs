@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::clock;
 use crate::engine::Observation;
 use crate::store::{Claim, Settle};
+use crate::wake::Signal;
 use async_trait::async_trait;
 use knit_api::run::RunStatus;
-use tokio::sync::Notify;
 
 pub(super) struct Initialize(pub(super) App);
 
@@ -18,7 +18,7 @@ impl Duty for Initialize {
     const STATUSES: &'static [RunStatus] = &[RunStatus::Waiting];
     const AT_ONCE: usize = 8;
 
-    fn call(app: &App) -> &Notify {
+    fn call(app: &App) -> &Signal {
         &app.wake.initialize
     }
 

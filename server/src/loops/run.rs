@@ -12,6 +12,7 @@ use crate::clock;
 use crate::engine::{EngineEvent, Started, Work};
 use crate::rules::lifecycle::{self, Step};
 use crate::store::{Claim, Settle};
+use crate::wake::Signal;
 use async_trait::async_trait;
 use knit_api::id::RunId;
 use knit_api::run::{Exit, RunStatus};
@@ -20,7 +21,6 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// When to look at a worker again without a sign of it.
@@ -132,7 +132,7 @@ impl Duty for Follow {
     const STATUSES: &'static [RunStatus] = &[RunStatus::Ready, RunStatus::Starting, RunStatus::Running];
     const AT_ONCE: usize = 16;
 
-    fn call(app: &App) -> &Notify {
+    fn call(app: &App) -> &Signal {
         &app.wake.run
     }
 

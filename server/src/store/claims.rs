@@ -3,12 +3,15 @@
 //! A claim is a lease on the row (owner, until) and the number of the attempt. Settling compares owner,
 //! attempt and status, so that a lost claim, or a user's change in between, wins over the loop. A lease
 //! is given back even then, so that whoever acts next need not wait for its end.
+//!
+//! A settlement whose commit was not heard of is not repeated: had it become true, the repetition would find the
+//! claim lost. It is an error like any other: what is given back then is only what was not settled.
 
 use super::data::stored_size;
-use super::engine::{Db, Gate, Tx, args, batch, list, whole};
+use super::engine::{Db, Gate, Row, Tx, args, batch, list, repeatable, whole};
 use super::nominations::nominate_data;
 use super::plans::from_json;
-use super::{Claim, Result, Settle, Store};
+use super::{Claim, Lease, Result, Settle, Store};
 use crate::engine::{Mount, Sealed, Volume, Work};
 use knit_api::id::{DataId, RunId};
 use knit_api::image::ImageRef;
@@ -16,6 +19,17 @@ use knit_api::plan::{OnNode, Resources};
 use knit_api::run::{Exit, RunStatus};
 use knit_api::time::Timestamp;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// The statuses in which a loop takes up a Run.
+const CLAIMED: [RunStatus; 6] = [
+    RunStatus::Waiting,
+    RunStatus::Ready,
+    RunStatus::Starting,
+    RunStatus::Running,
+    RunStatus::Completing,
+    RunStatus::Aborting,
+];
 
 /// What the index on due Runs is limited to, word for word: Runs under way that loops may claim.
 macro_rules! claimable {
@@ -41,6 +55,27 @@ const TAKE: &str = "update run set lease_owner = $1, lease_until = $2, attempt =
     where id in (select j.value ->> 0 from json_each($4) j) and lease_until <= $3 \
     returning id, status, attempt, failures";
 
+macro_rules! renew {
+    ($skip:literal) => {
+        concat!(
+            "update run set lease_until = $2 where id in (select id from run where lease_owner = $1 \
+             and id in (select j.value ->> 0 from json_each($3) j)",
+            $skip,
+            ")"
+        )
+    };
+}
+const RENEW: &str = renew!("");
+/// One that somebody is changing right now is renewed the next time: nobody is waited for with locks in hand.
+const RENEW_BESIDE_OTHERS: &str = renew!(" for no key update skip locked");
+const LEASES: &str = "select id, attempt, lease_until from run where lease_owner = $1 \
+    and id in (select j.value ->> 0 from json_each($2) j)";
+const RELEASE_ALL: &str =
+    "update run set lease_until = 0, lease_owner = null where lease_owner = $1 and lease_until > 0";
+const HOLD_IDLE: &str = "update run set lease_owner = $2, lease_until = $3, attempt = attempt + 1 \
+    where id = $1 and lease_until <= $4 and status in ('deactivated', 'waiting', 'done', 'failed', 'invalidated') \
+    returning status, attempt, failures";
+
 const SETTLE: &str = "update run set updated_at = case when status = $5 then updated_at else $6 end, status = $5, \
       due_at = $7, lease_until = 0, lease_owner = null, failures = 0, \
       exit_code = coalesce($8, exit_code), exit_message = coalesce($9, exit_message), \
@@ -56,6 +91,7 @@ const GIVE_BACK: &str = "update run set failures = failures + 1, reason = $5, du
 const END: &str = "update run set status = $5, updated_at = $6, due_at = $6, lease_until = 0, lease_owner = null, \
       failures = 0, reason = $7, exit_code = coalesce($8, exit_code), exit_message = coalesce($9, exit_message) \
     where id = $1 and lease_owner = $2 and attempt = $3 and status = $4";
+const ENDED: &str = "select 1 from run where id = $1 and attempt = $2 and status = $3 and lease_owner is null";
 const END_OUTPUTS: &str = "update data set ready = $2, made_at = $3, rev = rev + 1 where run_id = $1 returning id";
 const SEAL: &str = "update data set digest = $3, entries = $4, bytes = $5 where id = $1 and run_id = $2";
 
@@ -73,8 +109,19 @@ const BACK_TO_WAITING: &str = "update run set status = 'waiting', updated_at = $
       lease_owner = null, failures = 0, exit_code = null, exit_message = null, reason = null, image_digest = null \
     where id = $1 and signature is not null and status in ('ready', 'starting', 'running')";
 const HASTEN: &str = "update run set due_at = $2 where id = $1 and due_at > $2";
-const HASTEN_READY: &str = "update run set due_at = $1 where id in (select id from run where status = 'ready' \
-      and due_at > $1 and due_at <= $2 order by updated_at, id limit $3)";
+macro_rules! hasten_ready {
+    ($lock:literal) => {
+        concat!(
+            "update run set due_at = $1 where id in (select id from run where status = 'ready' \
+             and due_at > $1 and due_at <= $2 order by updated_at, id limit $3",
+            $lock,
+            ")"
+        )
+    };
+}
+const HASTEN_READY: &str = hasten_ready!("");
+/// All who hasten lock in this order, so that they do not wait for each other in a circle.
+const HASTEN_READY_IN_ORDER: &str = hasten_ready!(" for no key update");
 const TAKE_OVER: &str = concat!(
     "update run set lease_until = 0, lease_owner = null, due_at = $1 where (due_at > $1 or lease_until > 0) and ",
     claimable!()
@@ -88,6 +135,12 @@ pub(super) const NEXT_DUE: &str = concat!(
      and status in (select j.value ->> 0 from json_each($1) j) and ",
     claimable!(),
     ") x"
+);
+
+pub(super) const OLDEST_DUE: &str = concat!(
+    "select j.value ->> 0, (select due_at from run where status = j.value ->> 0 and ",
+    claimable!(),
+    " order by due_at, id limit 1) from json_each($1) j"
 );
 
 /// What `due within a minute` means to [`Store::hasten_ready`], in microseconds.
@@ -143,6 +196,63 @@ impl Store {
             taken.insert(row.text(0)?, claim);
         }
         Ok(due.iter().filter_map(|(_, id)| taken.remove(id)).collect())
+    }
+
+    /// Prolongs an owner's claims on these Runs; how its claims stand then. One that is not among them is lost.
+    pub async fn renew(&self, owner: &str, runs: &[RunId], until: Timestamp) -> Result<Vec<Lease>> {
+        repeatable!("renewing claims", self.try_renew(owner, runs, until))
+    }
+
+    async fn try_renew(&self, owner: &str, runs: &[RunId], until: Timestamp) -> Db<Vec<Lease>> {
+        let mut tx = self.db.begin().await?;
+        let runs = list(runs.iter().map(RunId::as_str));
+        let renew = tx.choose(RENEW, RENEW_BESIDE_OTHERS);
+        tx.exec(renew, args![owner, until.micros(), &runs]).await?;
+        let rows = tx.rows(LEASES, args![owner, &runs]).await?;
+        tx.commit().await?;
+        let lease = |row: &Row| {
+            Ok(Lease { run: row.text(0)?.into(), attempt: row.int(1)?, until: Timestamp::from_micros(row.int(2)?) })
+        };
+        rows.iter().map(lease).collect()
+    }
+
+    /// Gives all claims of an owner back, so that others can take the Runs at once; how many there were.
+    pub async fn release_all(&self, owner: &str) -> Result<u64> {
+        self.change("giving claims back", RELEASE_ALL, args![owner]).await
+    }
+
+    /// Claims a Run that has no work under way, so that nobody begins any; none when it has, or somebody else has
+    /// claimed it.
+    pub async fn hold_idle(&self, run: &RunId, owner: &str, now: Timestamp, until: Timestamp) -> Result<Option<Claim>> {
+        whole!("holding a Run", self.try_hold_idle(run, owner, now, until))
+    }
+
+    async fn try_hold_idle(&self, run: &RunId, owner: &str, now: Timestamp, until: Timestamp) -> Db<Option<Claim>> {
+        let mut tx = self.db.begin().await?;
+        let columns = args![run.as_str(), owner, until.micros(), now.micros()];
+        let Some(row) = tx.row(HOLD_IDLE, columns).await? else { return Ok(None) };
+        let (run, owner) = (run.clone(), owner.to_owned());
+        let claim = Claim { run, status: row.parsed(0)?, owner, attempt: row.int(1)?, failures: row.int(2)? };
+        tx.commit().await?;
+        Ok(Some(claim))
+    }
+
+    /// Gives a claim back with nothing changed.
+    pub async fn release(&self, claim: &Claim) -> Result<()> {
+        let columns = args![claim.run.as_str(), claim.owner.as_str(), claim.attempt];
+        self.change("giving a Run back", RELEASE, columns).await.map(drop)
+    }
+
+    /// For how long the Run of each status that loops take up has been due, the longest one; zero where none is.
+    pub async fn oldest_due(&self, now: Timestamp) -> Result<Vec<(RunStatus, Duration)>> {
+        whole!("looking for due Runs", self.try_oldest_due(now))
+    }
+
+    async fn try_oldest_due(&self, now: Timestamp) -> Db<Vec<(RunStatus, Duration)>> {
+        let statuses = list(CLAIMED.map(RunStatus::as_str));
+        let rows = self.db.rows(OLDEST_DUE, args![&statuses]).await?;
+        let age = |due: i64| Duration::from_micros(u64::try_from(now.micros().saturating_sub(due)).unwrap_or(0));
+        rows.iter().map(|row| Ok((row.parsed(0)?, row.opt_int(1)?.map_or(Duration::ZERO, age)))).collect()
     }
 
     /// Everything needed to execute a Run; none when it is gone or has no image.
@@ -213,7 +323,7 @@ impl Store {
     /// Gives a claim back after an error: counted, shown as the reason, due later. If a user changed the
     /// status meanwhile, only the claim is given back.
     pub async fn give_back(&self, claim: &Claim, due: Timestamp, error: &str) -> Result<()> {
-        whole!("giving a Run back", self.try_give_back(claim, due, error))
+        repeatable!("giving a Run back", self.try_give_back(claim, due, error))
     }
 
     async fn try_give_back(&self, claim: &Claim, due: Timestamp, error: &str) -> Db<()> {
@@ -236,7 +346,7 @@ impl Store {
         message: Option<&str>,
         now: Timestamp,
     ) -> Result<bool> {
-        whole!("finishing a Run", self.try_finish(claim, sealed, failure, message, now))
+        repeatable!("finishing a Run", self.try_finish(claim, sealed, failure, message, now))
     }
 
     async fn try_finish(
@@ -269,9 +379,11 @@ impl Store {
             failure.map(|exit| exit.message.as_str()),
         ];
         if tx.exec(END, columns).await? == 0 {
+            // Only this claim can have ended the Run under its own attempt: by a try whose end was not heard of.
+            let ended = tx.row(ENDED, args![run, claim.attempt, status.as_str()]).await?.is_some();
             release(&mut tx, claim).await?;
             tx.commit().await?;
-            return Ok(false);
+            return Ok(ended);
         }
         let outputs = tx.rows(END_OUTPUTS, args![run, i64::from(done), now.millis()]).await?;
         for (data, sealed) in sealed {
@@ -312,7 +424,8 @@ impl Store {
     pub async fn hasten_ready(&self, now: Timestamp, limit: u32) -> Result<()> {
         let soon = now.micros().saturating_add(SOON);
         let args = args![now.micros(), soon, i64::from(limit)];
-        self.change("hastening waiting Runs", HASTEN_READY, args).await.map(drop)
+        let sql = self.db.choose(HASTEN_READY, HASTEN_READY_IN_ORDER);
+        self.change("hastening waiting Runs", sql, args).await.map(drop)
     }
 
     /// At the start of the only server process of this database: drops all leases and makes all Runs under

@@ -1,6 +1,6 @@
 //! Data: uploads, reading with lineage, search, tags.
 
-use super::engine::{Db, DbError, Gate, Row, Tx, args, batch, list, whole};
+use super::engine::{Db, DbError, Gate, Row, Tx, args, batch, list, repeatable, whole};
 use super::nominations::{nominate_data, refresh_data};
 use super::pages::{Between, Key, Page, Place, Search, Window};
 use super::plans::{self, Mounts, Summaries};
@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 
 const INSERT_RUN: &str = "insert into run (id, plan_id, status, due_at, updated_at) values ($1, $2, 'done', $3, $3)";
 const INSERT_DATA: &str = "insert into data (id, run_id, mount_id, volume, ready, made_at, digest, entries, bytes) \
-    values ($1, $2, $3, $4, 1, $5, $6, $7, $8)";
+    values ($1, $2, $3, $4, 1, $5, $6, $7, $8) on conflict (id) do nothing";
 /// The row lock of a Data.
 const LOCK: &str = "update data set rev = rev + 1 where id = $1";
 const LOCATE: &str = "select d.volume, r.status, d.digest from data d join run r on r.id = d.run_id where d.id = $1";
@@ -178,7 +178,7 @@ impl Found {
 impl Store {
     /// Registers an upload with its tags, as a done Run of the built-in Plan, and nominates it.
     pub async fn add_upload(&self, upload: &Upload, now: Timestamp) -> Result<()> {
-        whole!("registering an upload", self.try_add_upload(upload, now))
+        repeatable!("registering an upload", self.try_add_upload(upload, now))
     }
 
     async fn try_add_upload(&self, upload: &Upload, now: Timestamp) -> Db<()> {
@@ -193,7 +193,10 @@ impl Store {
         let volume = upload.volume.as_str();
         let made = now.millis();
         let columns = args![data, &run, plans::UPLOADED_MOUNT, volume, made, &sealed.digest, entries, bytes];
-        tx.exec(INSERT_DATA, columns).await?;
+        if tx.exec(INSERT_DATA, columns).await? == 0 {
+            // It was registered by a try whose end was not heard of.
+            return Ok(());
+        }
         tx.exec(tags::ATTACH, args![data, tags.ids()]).await?;
         nominate_data(&mut tx, &upload.data).await?;
         tx.commit().await
@@ -233,7 +236,7 @@ impl Store {
 
     /// Changes tags (remove, remove keys, then add) and matches again; false when there is no such Data.
     pub async fn change_tags(&self, id: &DataId, change: &TagChange) -> Result<bool> {
-        whole!("changing tags", self.try_change_tags(id, change))
+        repeatable!("changing tags", self.try_change_tags(id, change))
     }
 
     async fn try_change_tags(&self, id: &DataId, change: &TagChange) -> Db<bool> {

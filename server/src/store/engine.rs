@@ -4,23 +4,44 @@
 //! SQLite has one connection that writes (its pool is the queue of writers) and a few that read.
 
 use super::StoreError;
+use crate::clock::Stopwatch;
 use crate::private;
 use bytes::Bytes;
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Column as _, Connection as _, Postgres, Row as _, Sqlite, Transaction, TypeInfo as _};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 const READERS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 16;
 /// More than there are statements, so that none is ever prepared twice on one connection.
 const PREPARED_STATEMENTS: usize = 512;
+/// How long a free connection is waited for, or a new one, when PostgreSQL does not answer.
+const ACQUIRE: Duration = Duration::from_secs(10);
+/// How long a statement may take on PostgreSQL before the server ends it.
+const STATEMENT: Duration = Duration::from_mins(1);
+/// How much longer its answer is waited for: a server that is gone does not say so.
+const ANSWER: Duration = Duration::from_secs(5);
+/// A connection that was left alone for so long is asked whether it still works before it is used.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// What PostgreSQL is told for each connection. Compiling such short statements at run time never pays. A process
+/// that died, or whose machine did, does not hold its locks for longer than these.
+const SESSION: [(&str, &str); 6] = [
+    ("jit", "off"),
+    ("statement_timeout", "60s"),
+    ("idle_in_transaction_session_timeout", "20s"),
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+];
+/// What processes tell each other is told there.
+const CHANNEL: &str = "knit";
 /// Names the advisory lock that stands for [`Gate`]; any number that nobody else uses.
 const GATE_LOCK: i64 = 0x6b6e_6974;
 /// For statements that follow rows from one to the next. PostgreSQL takes every such walk for a long one, and would
@@ -38,9 +59,16 @@ pub(super) struct DbError {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Another transaction was in the way; the same work may well succeed now.
     Collision,
+    /// The database does not answer, or the connection to it broke before the transaction was to become true:
+    /// nothing of it is.
+    Lost,
+    /// The pool had no connection to give, and does not say why.
+    NoConnection,
+    /// The connection broke while the transaction was becoming true: it may be, or not.
+    Unsure,
     Full,
     Other,
 }
@@ -51,9 +79,8 @@ impl DbError {
         Self { kind: Kind::Other, message: message.into() }
     }
 
-    /// True when doing the whole transaction again may succeed.
-    pub(super) fn may_pass(&self) -> bool {
-        self.kind == Kind::Collision
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The same error, with what it happened on.
@@ -61,10 +88,18 @@ impl DbError {
         Self { message: format!("{object}: {}", self.message), ..self }
     }
 
+    /// The same error of a transaction that was to become true.
+    fn at_commit(self) -> Self {
+        let kind = if matches!(self.kind, Kind::Lost | Kind::NoConnection) { Kind::Unsure } else { self.kind };
+        Self { kind, ..self }
+    }
+
     /// The error as callers of the store see it.
     pub(super) fn during(self, what: &'static str) -> StoreError {
         match self.kind {
             Kind::Full => StoreError::NoSpace,
+            Kind::Lost | Kind::NoConnection => StoreError::Unavailable { cause: self.message },
+            Kind::Unsure => StoreError::Unsure { what, cause: self.message },
             Kind::Collision | Kind::Other => StoreError::Failed { what, cause: self.message },
         }
     }
@@ -80,7 +115,10 @@ impl From<sqlx::Error> for DbError {
         let kind = match code.as_ref() {
             // Deadlock, serialization failure; a row referred to that another transaction removed.
             "40P01" | "40001" | "23503" => Kind::Collision,
+            // The server stops, has crashed, starts, or is out of connections; it ended a connection that was left alone.
+            "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25P03" => Kind::Lost,
             "53100" => Kind::Full,
+            broken if broken.len() == 5 && broken.starts_with("08") => Kind::Lost,
             number if number.len() < 5 && number.parse::<i32>().is_ok_and(|n| n & 0xff == 13) => Kind::Full,
             _ => Kind::Other,
         };
@@ -91,19 +129,92 @@ impl From<sqlx::Error> for DbError {
 /// What the statements of this file give.
 pub(super) type Db<T> = Result<T, DbError>;
 
-/// Does a whole transaction, again if another one was in its way, and says what was being done if it fails.
+/// What is done twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Twice {
+    /// Only what is known to have had no effect.
+    WithoutEffect,
+    /// Also what may have become true: a second time changes nothing, and gives the same answer.
+    Same,
+}
+
+/// Decides whether a transaction that did not work is tried again.
+pub(super) struct Tries {
+    twice: Twice,
+    /// Whether one try may have become true.
+    unsure: bool,
+    collisions: u32,
+    breaks: u32,
+    begun: Stopwatch,
+}
+
+impl Tries {
+    pub(super) fn new(twice: Twice) -> Self {
+        Self { twice, unsure: false, collisions: 0, breaks: 0, begun: Stopwatch::start() }
+    }
+
+    /// True when it is worth another try, after a pause for a database that does not answer.
+    pub(super) async fn again(&mut self, error: &DbError) -> bool {
+        /// Tries of work that others are in the way of.
+        const MOST: u32 = 3;
+        /// How long a database is waited for that does not answer: longer than it takes to restart.
+        const PATIENCE: Duration = ACQUIRE;
+        self.unsure |= error.kind() == Kind::Unsure;
+        match error.kind() {
+            Kind::Collision => {
+                self.collisions += 1;
+                self.collisions < MOST
+            }
+            Kind::Unsure if self.twice == Twice::WithoutEffect => false,
+            Kind::Lost | Kind::NoConnection | Kind::Unsure => {
+                let pause = Duration::from_millis(10 << self.breaks.min(6));
+                self.breaks += 1;
+                let worth = self.begun.elapsed() + pause < PATIENCE;
+                if worth {
+                    tokio::time::sleep(pause).await;
+                }
+                worth
+            }
+            Kind::Full | Kind::Other => false,
+        }
+    }
+
+    /// The last error, in the light of those before it.
+    pub(super) fn verdict(&self, error: DbError) -> DbError {
+        if self.unsure { error.at_commit() } else { error }
+    }
+}
+
+/// Does a whole transaction, again if it is known to have had no effect (another one was in its way, the connection
+/// broke before its end), and says what was being done if it fails.
 macro_rules! whole {
-    ($what:expr, $attempt:expr) => {{
-        let mut tries = 1;
+    ($what:expr, $attempt:expr) => {
+        $crate::store::engine::whole!($what, $attempt, $crate::store::engine::Twice::WithoutEffect)
+    };
+    ($what:expr, $attempt:expr, $twice:expr) => {{
+        let mut tries = $crate::store::engine::Tries::new($twice);
         loop {
             match $attempt.await {
-                Err(error) if error.may_pass() && tries < 3 => tries += 1,
-                outcome => break outcome.map_err(|error| error.during($what)),
+                Err(error) => {
+                    if !tries.again(&error).await {
+                        break Err(tries.verdict(error).during($what));
+                    }
+                }
+                Ok(done) => break Ok(done),
             }
         }
     }};
 }
 pub(super) use whole;
+
+/// Does a whole transaction as [`whole`] does, and also again if the connection broke while it was becoming true: only
+/// for one that changes nothing and gives the same answer when it is done a second time.
+macro_rules! repeatable {
+    ($what:expr, $attempt:expr) => {
+        $crate::store::engine::whole!($what, $attempt, $crate::store::engine::Twice::Same)
+    };
+}
+pub(super) use repeatable;
 
 /// A parameter of a statement.
 #[derive(Clone, Debug)]
@@ -248,9 +359,15 @@ macro_rules! fetch {
 }
 
 /// A transaction. Dropping it undoes it.
-pub(super) enum Tx {
+pub(super) struct Tx {
+    on: On,
+    /// It changes nothing: whether its end was heard of does not matter.
+    reads: bool,
+}
+
+enum On {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, Arc<Server>),
 }
 
 /// How a transaction passes the gate between those who change Data and those who register Plans: without
@@ -266,18 +383,20 @@ pub(super) enum Gate {
 impl Tx {
     /// Runs a statement; how many rows it changed.
     pub(super) async fn exec(&mut self, sql: &'static str, args: &[Value<'_>]) -> Db<u64> {
-        Ok(match self {
-            Self::Sqlite(tx) => query!(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => query!(sql, args).execute(&mut **tx).await?.rows_affected(),
-        })
+        match &mut self.on {
+            On::Sqlite(tx) => Ok(query!(sql, args).execute(&mut **tx).await?.rows_affected()),
+            On::Postgres(tx, server) => {
+                server.answers(async { Ok(query!(sql, args).execute(&mut **tx).await?.rows_affected()) }).await
+            }
+        }
     }
 
     /// Runs a statement; the rows it gives.
     pub(super) async fn rows(&mut self, sql: &'static str, args: &[Value<'_>]) -> Db<Vec<Row>> {
-        Ok(match self {
-            Self::Sqlite(tx) => fetch!(sql, args, &mut **tx, Row::Sqlite),
-            Self::Postgres(tx) => fetch!(sql, args, &mut **tx, Row::Postgres),
-        })
+        match &mut self.on {
+            On::Sqlite(tx) => Ok(fetch!(sql, args, &mut **tx, Row::Sqlite)),
+            On::Postgres(tx, server) => server.answers(async { Ok(fetch!(sql, args, &mut **tx, Row::Postgres)) }).await,
+        }
     }
 
     /// Runs a statement; the first row it gives.
@@ -285,12 +404,14 @@ impl Tx {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
-    /// Runs many statements without parameters, as a migration has them.
+    /// Runs many statements without parameters, as a migration has them, however long that takes.
     pub(super) async fn script(&mut self, sql: String) -> Db<()> {
         let script = sqlx::raw_sql(AssertSqlSafe(sql));
-        match self {
-            Self::Sqlite(tx) => script.execute(&mut **tx).await.map(|_| ())?,
-            Self::Postgres(tx) => script.execute(&mut **tx).await.map(|_| ())?,
+        match &mut self.on {
+            On::Sqlite(tx) => script.execute(&mut **tx).await.map(|_| ())?,
+            On::Postgres(tx, server) => {
+                script.execute(&mut **tx).await.map(|_| ()).map_err(|error| server.told(error))?;
+            }
         }
         Ok(())
     }
@@ -298,7 +419,7 @@ impl Tx {
     /// Passes the gate: after tags are interned and before any row is locked. On SQLite the only writer is
     /// the gate.
     pub(super) async fn gate(&mut self, gate: Gate) -> Db<()> {
-        if let Self::Postgres(_) = self {
+        if let On::Postgres(..) = self.on {
             let sql = match gate {
                 Gate::Data => "select 1 from (select pg_advisory_xact_lock_shared($1)) x",
                 Gate::Plans => "select 1 from (select pg_advisory_xact_lock($1)) x",
@@ -310,35 +431,76 @@ impl Tx {
 
     /// Begins to walk: see [`WALK`].
     pub(super) async fn walk(&mut self) -> Db<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(_) => self.script(WALK.to_owned()).await,
+        match self.on {
+            On::Sqlite(_) => Ok(()),
+            On::Postgres(..) => self.script(WALK.to_owned()).await,
         }
     }
 
-    /// Waits for other processes that migrate the same database.
+    /// Waits for other processes that migrate the same database, however long they take.
     pub(super) async fn lock_migrations(&mut self) -> Db<()> {
-        if let Self::Postgres(_) = self {
-            self.rows("select 1 from (select pg_advisory_xact_lock($1)) x", args![MIGRATION_LOCK]).await?;
+        if let On::Postgres(..) = self.on {
+            let wait = format!("set local statement_timeout = 0; select pg_advisory_xact_lock({MIGRATION_LOCK})");
+            self.script(wait).await?;
         }
         Ok(())
     }
 
     /// Of two texts, the one for this database. For the few statements where one text is not enough.
     pub(super) fn choose<T>(&self, sqlite: T, postgres: T) -> T {
-        match self {
-            Self::Sqlite(_) => sqlite,
-            Self::Postgres(_) => postgres,
+        match self.on {
+            On::Sqlite(_) => sqlite,
+            On::Postgres(..) => postgres,
         }
     }
 
     /// Makes it true and durable.
     pub(super) async fn commit(self) -> Db<()> {
-        match self {
-            Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+        match self.on {
+            On::Sqlite(tx) => Ok(tx.commit().await?),
+            On::Postgres(tx, server) => {
+                let outcome = server.answers(async { Ok(tx.commit().await?) }).await;
+                if self.reads { outcome } else { outcome.map_err(DbError::at_commit) }
+            }
         }
-        Ok(())
+    }
+}
+
+/// The PostgreSQL server, for whoever has to be told that it does not answer: without the password.
+#[derive(Debug)]
+pub(super) struct Server {
+    address: String,
+}
+
+impl Server {
+    fn of(options: &PgConnectOptions) -> Self {
+        let address = match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        Self { address }
+    }
+
+    /// What the driver said; that the server does not answer is said of this server.
+    fn told(&self, error: sqlx::Error) -> DbError {
+        if let sqlx::Error::PoolTimedOut = error {
+            return DbError { kind: Kind::NoConnection, message: error.to_string() };
+        }
+        let broken = matches!(error, sqlx::Error::Io(_));
+        let error = DbError::from(error);
+        if broken || error.kind == Kind::Lost { self.silent(&error.message) } else { error }
+    }
+
+    fn silent(&self, cause: &str) -> DbError {
+        DbError { kind: Kind::Lost, message: format!("the database at {} does not answer: {cause}", self.address) }
+    }
+
+    /// Waits for an answer, no longer than the server may take and a little.
+    async fn answers<T>(&self, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Db<T> {
+        match tokio::time::timeout(STATEMENT + ANSWER, answer).await {
+            Ok(answer) => answer.map_err(|error| self.told(error)),
+            Err(_) => Err(self.silent("it was silent for more than a minute")),
+        }
     }
 }
 
@@ -361,7 +523,7 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
 #[derive(Clone, Debug)]
 pub(super) enum Database {
     Sqlite { write: SqlitePool, read: SqlitePool },
-    Postgres(PgPool),
+    Postgres(PgPool, Arc<Server>),
 }
 
 /// Whether a connection can begin a transaction; else the pool replaces it. On a full disk SQLite undoes
@@ -404,44 +566,124 @@ impl Database {
         Ok(Self::Sqlite { write, read })
     }
 
-    /// Connects to a server by its URL.
-    pub(super) async fn open_postgres(url: &str) -> Db<Self> {
-        // Compiling such short statements at run time never pays.
-        let options: PgConnectOptions = url.parse()?;
-        let options =
-            options.application_name("knitd").statement_cache_capacity(PREPARED_STATEMENTS).options([("jit", "off")]);
-        Ok(Self::Postgres(PoolOptions::new().max_connections(POSTGRES_CONNECTIONS).connect_with(options).await?))
+    /// Connects to a server by its URL, with at most so many connections. A server that is just starting is waited for.
+    pub(super) async fn open_postgres(url: &str, connections: u32) -> Db<Self> {
+        let options: PgConnectOptions = url.parse().map_err(|error| DbError::other(format!("the URL: {error}")))?;
+        let options = options.application_name("knitd").statement_cache_capacity(PREPARED_STATEMENTS).options(SESSION);
+        let server = Server::of(&options);
+        let mut tries = Tries::new(Twice::WithoutEffect);
+        loop {
+            match welcome(&options, &server).await {
+                Err(error) if tries.again(&error).await => {}
+                welcomed => break welcomed?,
+            }
+        }
+        let pool = PoolOptions::<Postgres>::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    if about.idle_for > TRUSTED {
+                        let silent = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+                        tokio::time::timeout(ANSWER, connection.ping()).await.map_err(silent)??;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Self::Postgres(pool, Arc::new(server)))
     }
 
     /// Begins a transaction that writes. Nothing but the store may be waited for until it ends.
     pub(super) async fn begin(&self) -> Db<Tx> {
-        Ok(match self {
-            Self::Sqlite { write, .. } => Tx::Sqlite(write.begin_with("begin immediate").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-        })
+        let on = match self {
+            Self::Sqlite { write, .. } => On::Sqlite(write.begin_with("begin immediate").await?),
+            Self::Postgres(pool, server) => {
+                let begun = server.answers(pool.begin()).await;
+                On::Postgres(self.explained(begun).await?, Arc::clone(server))
+            }
+        };
+        Ok(Tx { on, reads: false })
     }
 
     /// Begins a transaction that only reads, everything as of one moment.
     pub(super) async fn begin_reading(&self) -> Db<Tx> {
-        Ok(match self {
-            Self::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Self::Postgres(pool) => {
-                Tx::Postgres(pool.begin_with("begin isolation level repeatable read, read only").await?)
+        const READING: &str = "begin isolation level repeatable read, read only";
+        let on = match self {
+            Self::Sqlite { read, .. } => On::Sqlite(read.begin().await?),
+            Self::Postgres(pool, server) => {
+                let begun = server.answers(pool.begin_with(READING)).await;
+                On::Postgres(self.explained(begun).await?, Arc::clone(server))
             }
-        })
+        };
+        Ok(Tx { on, reads: true })
     }
 
     /// Runs one statement that only reads; the rows it gives.
     pub(super) async fn rows(&self, sql: &'static str, args: &[Value<'_>]) -> Db<Vec<Row>> {
-        Ok(match self {
-            Self::Sqlite { read, .. } => fetch!(sql, args, read, Row::Sqlite),
-            Self::Postgres(pool) => fetch!(sql, args, pool, Row::Postgres),
-        })
+        match self {
+            Self::Sqlite { read, .. } => Ok(fetch!(sql, args, read, Row::Sqlite)),
+            Self::Postgres(pool, server) => {
+                let rows = server.answers(async { Ok(fetch!(sql, args, pool, Row::Postgres)) }).await;
+                self.explained(rows).await
+            }
+        }
     }
 
     /// Runs one statement that only reads; the first row it gives.
     pub(super) async fn row(&self, sql: &'static str, args: &[Value<'_>]) -> Db<Option<Row>> {
         Ok(self.rows(sql, args).await?.into_iter().next())
+    }
+
+    /// Of two texts, the one for this database.
+    pub(super) fn choose<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite { .. } => sqlite,
+            Self::Postgres(..) => postgres,
+        }
+    }
+
+    /// Tells all who listen on PostgreSQL.
+    pub(super) async fn notify(&self, text: &str) -> Db<()> {
+        if let Self::Postgres(..) = self {
+            self.rows("select 1 from (select pg_notify($1, $2)) x", args![CHANNEL, text]).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens on PostgreSQL, on a connection of its own.
+    pub(super) async fn listen(&self) -> Db<Option<PgListener>> {
+        let Self::Postgres(pool, server) = self else { return Ok(None) };
+        let options = pool.connect_options().as_ref().clone();
+        let own = PoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(ACQUIRE);
+        let listening = server.answers(async {
+            let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;
+            listener.ignore_pool_close_event(true);
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        });
+        let listening = listening.await;
+        self.explained(listening).await.map(Some)
+    }
+
+    /// When no connection was to be had, the pool does not say why: it is found out.
+    async fn explained<T>(&self, outcome: Db<T>) -> Db<T> {
+        let (Self::Postgres(pool, server), Err(error)) = (self, &outcome) else { return outcome };
+        if error.kind != Kind::NoConnection {
+            return outcome;
+        }
+        let options = pool.connect_options();
+        let cause = match tokio::time::timeout(ANSWER, PgConnection::connect_with(&options)).await {
+            Ok(Ok(connection)) => {
+                let _ = connection.close().await;
+                format!("all {} connections to it were in use for {} s", pool.size(), ACQUIRE.as_secs())
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it is silent".to_owned(),
+        };
+        Err(server.silent(&cause))
     }
 
     /// Takes figures about the tables of SQLite, from a small part of them, which is quick; those of tables that are
@@ -459,6 +701,15 @@ impl Database {
         Ok(())
     }
 
+    /// Connections there are, and idle ones among them.
+    pub(super) fn connections(&self) -> (u32, u32) {
+        let idle = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        match self {
+            Self::Sqlite { write, read } => (write.size() + read.size(), idle(write.num_idle() + read.num_idle())),
+            Self::Postgres(pool, _) => (pool.size(), idle(pool.num_idle())),
+        }
+    }
+
     /// Closes all connections after what is under way.
     pub(super) async fn close(&self) {
         match self {
@@ -466,9 +717,73 @@ impl Database {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(pool, _) => pool.close().await,
         }
     }
+}
+
+/// What a database must be before anything is read in it.
+#[derive(Debug)]
+struct Host {
+    /// As PostgreSQL numbers its versions: 130004 is 13.4.
+    version: i64,
+    version_name: String,
+    encoding: String,
+    database: String,
+    user: String,
+    /// None when no schema of the search path is there.
+    schema: Option<String>,
+    may_create: bool,
+}
+
+impl Host {
+    /// Why Knit cannot live there, if so, and what to do.
+    fn refusal(&self) -> Option<String> {
+        let Self { version_name, encoding, database, user, .. } = self;
+        if self.version < 130_000 {
+            return Some(format!("it is PostgreSQL {version_name}, and Knit needs 13 or newer: update the server"));
+        }
+        if encoding != "UTF8" {
+            return Some(format!(
+                "database {database} has the encoding {encoding}, and Knit needs UTF8: \
+                 create database {database} template template0 encoding 'UTF8'"
+            ));
+        }
+        match &self.schema {
+            None => Some(format!("no schema of the search path of user {user} is there in database {database}")),
+            Some(schema) if !self.may_create => Some(format!(
+                "user {user} may not create tables in schema {schema} of database {database}: \
+                 grant create, usage on schema {schema} to {user}"
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Connects once, to hear why that fails if it does, and refuses a server or a database that Knit cannot live in.
+async fn welcome(options: &PgConnectOptions, server: &Server) -> Db<()> {
+    const HOST: &str = "select current_setting('server_version_num')::bigint, current_setting('server_version'), \
+        current_setting('server_encoding'), current_database()::text, current_user::text, current_schema()::text, \
+        coalesce(has_schema_privilege(current_schema(), 'create'), false)";
+    let connect = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let row = sqlx::query(HOST).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(Host {
+            version: row.try_get(0)?,
+            version_name: row.try_get(1)?,
+            encoding: row.try_get(2)?,
+            database: row.try_get(3)?,
+            user: row.try_get(4)?,
+            schema: row.try_get(5)?,
+            may_create: row.try_get(6)?,
+        })
+    };
+    let host = match tokio::time::timeout(ACQUIRE, connect).await {
+        Ok(host) => host.map_err(|error| server.told(error))?,
+        Err(_) => return Err(server.silent(&format!("it was silent for {} s", ACQUIRE.as_secs()))),
+    };
+    host.refusal().map_or(Ok(()), |why| Err(DbError::other(format!("the database at {}: {why}", server.address))))
 }
 
 #[cfg(test)]
@@ -494,5 +809,28 @@ mod tests {
         tx.commit().await.unwrap();
         let rows = db.rows("select n from t", &[]).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn servers_and_databases_that_knit_cannot_live_in_are_refused_with_what_to_do() {
+        let good = || Host {
+            version: 130_000,
+            version_name: "13.0".to_owned(),
+            encoding: "UTF8".to_owned(),
+            database: "knit".to_owned(),
+            user: "me".to_owned(),
+            schema: Some("public".to_owned()),
+            may_create: true,
+        };
+        assert_eq!(good().refusal(), None);
+        for (host, words) in [
+            (Host { version: 120_022, version_name: "12.22".to_owned(), ..good() }, "13 or newer"),
+            (Host { encoding: "SQL_ASCII".to_owned(), ..good() }, "template template0 encoding 'UTF8'"),
+            (Host { schema: None, may_create: false, ..good() }, "search path of user me"),
+            (Host { may_create: false, ..good() }, "grant create, usage on schema public to me"),
+        ] {
+            let refusal = host.refusal().unwrap();
+            assert!(refusal.contains(words), "{refusal}");
+        }
     }
 }

@@ -324,7 +324,7 @@ async fn hot_statements_go_by_indexes_on_both() {
     ];
     on_both(async |store| {
         fill(&store).await;
-        if let Database::Postgres(_) = store.db {
+        if let Database::Postgres(..) = store.db {
             super::migrations::analyze(&store.db, true).await.unwrap();
         }
         let postgres = store.db.begin().await.unwrap().choose(0, 1);

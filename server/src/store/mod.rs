@@ -25,6 +25,7 @@ mod pages;
 mod plans;
 mod projection;
 mod runs;
+mod signals;
 mod tags;
 mod watching;
 
@@ -35,16 +36,23 @@ pub use crate::rules::lifecycle::Stop;
 pub use explain::Circumstances;
 pub use manifests::{KeptManifest, NotKept};
 pub use pages::{Page, Place, Window};
+pub use signals::Listener;
 pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
-use engine::{Database, Db, Value, whole};
+use engine::{Database, Db, Value, repeatable};
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageQuery;
 use knit_api::run::{Exit, RunStatus};
 use knit_api::tag::{Tag, TagSet};
 use knit_api::time::Timestamp;
 use std::path::Path;
+use std::time::Duration;
+
+/// Connections to PostgreSQL, of one process.
+pub const CONNECTIONS: u32 = 16;
+/// How soon a database answers that is ready.
+const SOON: Duration = Duration::from_secs(2);
 
 /// A handle on the facts; cheap to clone.
 #[derive(Clone, Debug)]
@@ -66,6 +74,20 @@ pub enum StoreError {
     /// The disk is full.
     #[error("no space is left for the database")]
     NoSpace,
+    /// The database does not answer; nothing was changed.
+    #[error("{cause}")]
+    Unavailable {
+        /// Where it is, and what was seen of it.
+        cause: String,
+    },
+    /// The connection broke at the very end.
+    #[error("{what}: {cause}; whether it was done is not known")]
+    Unsure {
+        /// What was being done.
+        what: &'static str,
+        /// Where the database is, and what was seen of it.
+        cause: String,
+    },
     /// What the database said, with what was being done.
     #[error("{what}: {cause}")]
     Failed {
@@ -180,6 +202,17 @@ pub struct Claim {
     pub failures: i64,
 }
 
+/// A claim as it stands in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The Run.
+    pub run: RunId,
+    /// Of the claim.
+    pub attempt: i64,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
 /// What a loop found out about a claimed Run. `None` leaves a field as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
@@ -229,8 +262,13 @@ impl Store {
 
     /// Opens a PostgreSQL database by its URL, making or migrating the schema.
     pub async fn open_postgres(url: &str) -> Result<Self> {
-        let db = Database::open_postgres(url).await.map_err(|error| error.during("connecting to the database"))?;
-        Self::open(db).await
+        Self::open_postgres_with(url, CONNECTIONS).await
+    }
+
+    /// The same, with at most so many connections.
+    pub async fn open_postgres_with(url: &str, connections: u32) -> Result<Self> {
+        let opening = Database::open_postgres(url, connections).await;
+        Self::open(opening.map_err(|error| error.during("connecting to the database"))?).await
     }
 
     async fn open(db: Database) -> Result<Self> {
@@ -238,9 +276,15 @@ impl Store {
         Ok(Self { db })
     }
 
-    /// True when the database answers.
+    /// True when the database answers, and soon.
     pub async fn is_ready(&self) -> bool {
-        self.db.rows("select 1", &[]).await.is_ok()
+        let answer = tokio::time::timeout(SOON, self.db.rows("select 1", &[])).await;
+        answer.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// How many connections to the database there are, and how many of them do nothing.
+    pub fn connections(&self) -> (u32, u32) {
+        self.db.connections()
     }
 
     /// Closes all connections after what is under way.
@@ -248,9 +292,9 @@ impl Store {
         self.db.close().await;
     }
 
-    /// A transaction of one statement; how many rows it changed.
+    /// A transaction of one statement, which changes nothing when it is done again; how many rows it changed.
     async fn change(&self, what: &'static str, sql: &'static str, args: &[Value<'_>]) -> Result<u64> {
-        whole!(what, self.try_change(sql, args))
+        repeatable!(what, self.try_change(sql, args))
     }
 
     async fn try_change(&self, sql: &'static str, args: &[Value<'_>]) -> Db<u64> {

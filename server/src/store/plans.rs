@@ -1,6 +1,6 @@
 //! Plans: registration, reading with neighbours, search, activity.
 
-use super::engine::{Db, DbError, Gate, Row, Tx, Value, args, batch, list, whole};
+use super::engine::{Db, DbError, Gate, Row, Tx, Value, args, batch, list, repeatable, whole};
 use super::nominations::nominate_input;
 use super::pages::{Key, Page, Search, Window};
 use super::tags::{MOST_COUNTED, TagRows};
@@ -269,17 +269,20 @@ async fn with_tags(tx: &mut Tx, rows: Vec<Row>) -> Db<Vec<Mount>> {
 impl Store {
     /// Registers a Plan (already checked and normalised by [`crate::rules`]) and nominates for it.
     pub async fn register_plan(&self, spec: &PlanSpec) -> Result<Registered> {
-        whole!("registering a Plan", self.try_register_plan(spec))
+        // The id is made once: a Plan that is found to be there already may be this one.
+        let id = PlanId::new(clock::new_id());
+        repeatable!("registering a Plan", self.try_register_plan(spec, &id))
     }
 
-    async fn try_register_plan(&self, spec: &PlanSpec) -> Db<Registered> {
-        let new = NewPlan::from_spec(spec)?;
+    async fn try_register_plan(&self, spec: &PlanSpec, id: &PlanId) -> Db<Registered> {
+        let new = NewPlan { id: id.clone(), ..NewPlan::from_spec(spec)? };
         let mut tx = self.db.begin().await?;
         new.tags().intern(&mut tx).await?;
         tx.gate(Gate::Plans).await?;
         let digest = identity::digest(spec);
         if let Some(row) = tx.row(BY_DIGEST, args![&digest]).await? {
-            return Ok(Registered::Equal(row.text(0)?.into()));
+            let equal: PlanId = row.text(0)?.into();
+            return Ok(if equal == new.id { Registered::New(equal) } else { Registered::Equal(equal) });
         }
         new.insert(&mut tx, spec, &digest).await?;
         if let Some(through) = cycle_through(&mut tx, &new.id).await? {
@@ -326,7 +329,7 @@ impl Store {
 
     /// Activates or deactivates, with its waiting or parked Runs; false for unknown and built-in Plans.
     pub async fn set_active(&self, id: &PlanId, active: bool, now: Timestamp) -> Result<bool> {
-        whole!("changing the activity of a Plan", self.try_set_active(id, active, now))
+        repeatable!("changing the activity of a Plan", self.try_set_active(id, active, now))
     }
 
     async fn try_set_active(&self, id: &PlanId, active: bool, now: Timestamp) -> Db<bool> {
@@ -343,7 +346,7 @@ impl Store {
     /// Sets and unsets resources (already checked by [`crate::rules`]) for all Runs that start from now on;
     /// false for an unknown Plan.
     pub async fn change_resources(&self, id: &PlanId, change: &ResourceChange, now: Timestamp) -> Result<bool> {
-        whole!("changing the resources of a Plan", self.try_change_resources(id, change, now))
+        repeatable!("changing the resources of a Plan", self.try_change_resources(id, change, now))
     }
 
     async fn try_change_resources(&self, id: &PlanId, change: &ResourceChange, now: Timestamp) -> Db<bool> {
@@ -361,7 +364,7 @@ impl Store {
 
     /// Removes and adds annotations (already checked by [`crate::rules`]); false for an unknown Plan.
     pub async fn annotate(&self, id: &PlanId, change: &AnnotationChange) -> Result<bool> {
-        whole!("changing the annotations of a Plan", self.try_annotate(id, change))
+        repeatable!("changing the annotations of a Plan", self.try_annotate(id, change))
     }
 
     async fn try_annotate(&self, id: &PlanId, change: &AnnotationChange) -> Db<bool> {

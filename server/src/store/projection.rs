@@ -1,6 +1,6 @@
 //! Projection: new combinations of nominated Data become Runs.
 
-use super::engine::{Db, Row, Tx, args, batch, list, whole};
+use super::engine::{Db, Row, Tx, args, batch, list, repeatable, whole};
 use super::{Projected, Result, Store};
 use crate::clock;
 use crate::engine::Volume;
@@ -74,7 +74,7 @@ impl Store {
 
     /// One bounded, repeatable step of projection for one Plan.
     pub async fn project(&self, plan: &PlanId, now: Timestamp) -> Result<Projected> {
-        whole!("projecting a Plan", self.try_project(plan, now))
+        repeatable!("projecting a Plan", self.try_project(plan, now))
     }
 
     async fn try_project(&self, plan: &PlanId, now: Timestamp) -> Db<Projected> {

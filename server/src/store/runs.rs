@@ -135,8 +135,8 @@ const LOCK: &str = "update run set updated_at = updated_at where id = $1 \
     returning status, plan_id, signature";
 const STOP: &str = "update run set updated_at = case when status = $2 then updated_at else $3 end, status = $2, \
       due_at = $3, exit_code = $4, exit_message = $5, reason = null, failures = 0 where id = $1";
-const RETRY: &str = "update run set status = 'waiting', updated_at = $2, due_at = $2, lease_until = 0, \
-      lease_owner = null, failures = 0, exit_code = null, exit_message = null, reason = null, image_digest = null \
+/// Who holds a claim on it, while a stray worker of it is removed, keeps the claim.
+const RETRY: &str = "update run set status = 'waiting', updated_at = $2, due_at = $2, failures = 0, exit_code = null, exit_message = null, reason = null, image_digest = null \
     where id = $1";
 const INVALIDATE: &str = "update run set status = 'invalidated', updated_at = $2, due_at = $2, failures = 0, \
       exit_code = null, exit_message = null, reason = null, image_digest = null where id = $1";

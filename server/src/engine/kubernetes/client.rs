@@ -27,14 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What one call may take with all its repetitions.
-const CALL: Duration = Duration::from_secs(20);
-/// What one attempt may take: a connection on which nothing comes any more is given up for another.
-const ATTEMPT: Duration = Duration::from_secs(8);
 /// What making one connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// What a look at the cluster may take, at the start and when somebody asks whether it is well.
-const LOOK: Duration = Duration::from_secs(10);
 /// How long one watch lives, in seconds: a connection that died without a word is noticed soon after.
 pub(super) const WATCH: u32 = 60;
 /// How long nothing may come on the connection of one: a little longer than it lives.
@@ -69,7 +63,22 @@ pub(super) struct Client {
     pub(super) namespace: String,
     /// Where it goes, for errors.
     whereto: Arc<Whereto>,
+    limits: Limits,
 }
+
+/// How long things may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// One call with all its repetitions.
+    call: Duration,
+    /// One attempt: a connection on which nothing comes any more is given up for another.
+    attempt: Duration,
+    /// A look at the cluster, at the start and when somebody asks whether it is well.
+    look: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { call: Duration::from_secs(20), attempt: Duration::from_secs(8), look: Duration::from_secs(10) };
 
 /// What errors name.
 struct Whereto {
@@ -158,6 +167,12 @@ struct Call<'a> {
 impl Client {
     /// Reads the kubeconfig (or what a Pod is given) and asks the API server whether it lets us in.
     pub(super) async fn connect(settings: &Cluster) -> Result<Self, EngineError> {
+        let client = Self::prepare(settings).await?;
+        client.check().await?;
+        Ok(client)
+    }
+
+    async fn prepare(settings: &Cluster) -> Result<Self, EngineError> {
         let (mut config, credentials) = credentials(settings.kubeconfig.as_deref()).await?;
         config.connect_timeout = Some(CONNECT);
         // Calls have limits of their own, and are repeated here.
@@ -173,15 +188,13 @@ impl Client {
         config.read_timeout = Some(SILENCE);
         config.reset_reader_on_write = true;
         let watching = build(config)?;
-        let client = Self { kube, watching, namespace: settings.namespace.clone(), whereto };
-        client.check().await?;
-        Ok(client)
+        Ok(Self { kube, watching, namespace: settings.namespace.clone(), whereto, limits: LIMITS })
     }
 
     /// Whether the API server answers and lets us in.
     pub(super) async fn check(&self) -> Result<(), EngineError> {
         let mut call = self.on::<k8s_openapi::api::batch::v1::Job>("list", "looking for", None);
-        call.limit = LOOK;
+        call.limit = self.limits.look;
         let request = Request::new(self.path::<k8s_openapi::api::batch::v1::Job>())
             .list(&ListParams::default().limit(1))
             .map_err(|cause| call.unsendable(&cause))?;
@@ -362,7 +375,7 @@ impl Client {
             namespace: Some(&self.namespace),
             resource,
             conflicts_pass: false,
-            limit: CALL,
+            limit: self.limits.call,
         }
     }
 
@@ -384,11 +397,12 @@ impl Client {
         let deadline = clock::deadline(call.limit);
         let mut tries = 0;
         loop {
-            let failed = match timeout_at(deadline.min(clock::deadline(ATTEMPT)), self.attempt(&request)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failed)) => failed,
-                Err(_) => Failed::lost("it does not answer in time".to_owned()),
-            };
+            let failed =
+                match timeout_at(deadline.min(clock::deadline(self.limits.attempt)), self.attempt(&request)).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(failed)) => failed,
+                    Err(_) => Failed::lost("it does not answer in time".to_owned()),
+                };
             let passing = failed.passing || (call.conflicts_pass && failed.is_conflict());
             let pause = failed.after.unwrap_or_default().max(jittered(pause(tries)));
             if !passing || !fits(pause, deadline) {
@@ -645,3 +659,6 @@ fn is_certificate(error: &kube::Error) -> bool {
 fn is_about_certificates(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
 }
+
+#[cfg(test)]
+mod tests;

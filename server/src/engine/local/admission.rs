@@ -116,7 +116,7 @@ fn cpus(millis: u64) -> String {
 }
 
 /// Bytes as people write them: exact when a binary suffix fits, else rounded down to whole MiB.
-pub(super) fn bytes(value: u64) -> String {
+pub(in crate::engine) fn bytes(value: u64) -> String {
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
     match value {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
 
 /// Name of the log in its volume.
-pub(super) const FILE: &str = "log";
+pub(in crate::engine) const FILE: &str = "log";
 const PIECE: usize = 64 << 10;
 
 /// Streams the log in this folder, which is `volume`; goes on while the worker lives, if one is given.

@@ -39,7 +39,7 @@ mod delete;
 mod folder;
 pub mod images;
 mod life;
-mod log;
+pub(in crate::engine) mod log;
 pub mod native;
 pub mod volumes;
 

@@ -8,15 +8,16 @@
 //! is the same error on the other side.
 
 pub mod agent;
+pub mod check_empty;
+pub mod frames;
+pub mod record;
 pub mod server;
+pub mod wrap;
 
 use crate::engine::EngineError;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-
-/// The port of every door inside its Pod.
-pub const PORT: u16 = 18082;
 
 /// Trailer of an answer that broke off: why, in hex digits.
 pub(super) const FAILED: &str = "x-knit-failed";
@@ -24,12 +25,37 @@ pub(super) const FAILED: &str = "x-knit-failed";
 /// An [`EngineError`] on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
-enum Told {
+#[expect(missing_docs, reason = "each says what the error of the same name says")]
+pub enum Told {
     BadContent { why: String },
     NotFound { what: String },
     Damaged { why: String },
     NoSpace { what: String },
     Failed { what: String, cause: String },
+}
+
+impl From<EngineError> for Told {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::BadContent(why) => Self::BadContent { why },
+            EngineError::NotFound(what) => Self::NotFound { what },
+            EngineError::Damaged(why) => Self::Damaged { why },
+            EngineError::NoSpace(what) => Self::NoSpace { what },
+            EngineError::Failed { what, cause } => Self::Failed { what, cause },
+        }
+    }
+}
+
+impl From<Told> for EngineError {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::BadContent { why } => Self::BadContent(why),
+            Told::NotFound { what } => Self::NotFound(what),
+            Told::Damaged { why } => Self::Damaged(why),
+            Told::NoSpace { what } => Self::NoSpace(what),
+            Told::Failed { what, cause } => Self::Failed { what, cause },
+        }
+    }
 }
 
 /// What a door answers in place of what was asked for.
@@ -44,26 +70,20 @@ impl From<EngineError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let (status, told) = match self.0 {
-            EngineError::BadContent(why) => (StatusCode::BAD_REQUEST, Told::BadContent { why }),
-            EngineError::NotFound(what) => (StatusCode::NOT_FOUND, Told::NotFound { what }),
-            EngineError::Damaged(why) => (StatusCode::CONFLICT, Told::Damaged { why }),
-            EngineError::NoSpace(what) => (StatusCode::INSUFFICIENT_STORAGE, Told::NoSpace { what }),
-            EngineError::Failed { what, cause } => (StatusCode::INTERNAL_SERVER_ERROR, Told::Failed { what, cause }),
+        let status = match self.0 {
+            EngineError::BadContent(_) => StatusCode::BAD_REQUEST,
+            EngineError::NotFound(_) => StatusCode::NOT_FOUND,
+            EngineError::Damaged(_) => StatusCode::CONFLICT,
+            EngineError::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
+            EngineError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        json(status, &told)
+        json(status, &Told::from(self.0))
     }
 }
 
 /// The error that a door told; none if the body is no such thing.
 pub(super) fn error_told(body: &[u8]) -> Option<EngineError> {
-    Some(match serde_json::from_slice(body).ok()? {
-        Told::BadContent { why } => EngineError::BadContent(why),
-        Told::NotFound { what } => EngineError::NotFound(what),
-        Told::Damaged { why } => EngineError::Damaged(why),
-        Told::NoSpace { what } => EngineError::NoSpace(what),
-        Told::Failed { what, cause } => EngineError::Failed { what, cause },
-    })
+    serde_json::from_slice::<Told>(body).ok().map(EngineError::from)
 }
 
 /// One value as an answer.

@@ -32,6 +32,8 @@ pub(super) fn container(name: &str, settings: &Cluster, args: Vec<String>, mount
         volume_mounts: Some(mounts),
         resources: Some(modest()),
         security_context: Some(confined()),
+        // Its last words come with its status: what it found wrong.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }

@@ -12,7 +12,7 @@ pub mod order;
 mod overlay;
 mod owner;
 pub mod program;
-mod record;
+pub(in crate::engine) mod record;
 pub mod requirements;
 mod seccomp;
 pub mod shim;

@@ -13,16 +13,17 @@ use std::path::Path;
 
 /// The log of one worker.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(in crate::engine) struct Log {
     file: Option<File>,
     limit: u64,
     kept: u64,
+    length: u64,
     problem: Option<String>,
 }
 
 impl Log {
     /// Opens the file for adding, or discards what is written when there is none.
-    pub(super) fn open(path: Option<&Path>, limit: u64) -> io::Result<Self> {
+    pub(in crate::engine) fn open(path: Option<&Path>, limit: u64) -> io::Result<Self> {
         let file = path
             .map(|path| {
                 OpenOptions::new()
@@ -33,32 +34,44 @@ impl Log {
                     .open(path)
             })
             .transpose()?;
-        Ok(Self { file, limit, kept: 0, problem: None })
+        let length = file.as_ref().map(File::metadata).transpose()?.map_or(0, |found| found.len());
+        Ok(Self { file, limit, kept: 0, length, problem: None })
+    }
+
+    /// Bytes in the file.
+    pub(in crate::engine) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Keeps what fits. A container is never stopped for its log: what cannot be kept is dropped, and
     /// that is said.
-    fn add(&mut self, bytes: &[u8]) {
+    pub(in crate::engine) fn add(&mut self, bytes: &[u8]) {
         let Some(file) = &mut self.file else { return };
         let room = usize::try_from(self.limit - self.kept).unwrap_or(usize::MAX);
         let (fits, over) = bytes.split_at(room.min(bytes.len()));
         let mut written = file.write_all(fits);
         self.kept += fits.len() as u64;
-        if written.is_ok() && !over.is_empty() {
+        self.length += fits.len() as u64;
+        let cut = written.is_ok() && !over.is_empty();
+        if cut {
             let said =
                 format!("\n[knit] the log reached its limit of {} bytes; the rest is not recorded\n", self.limit);
             written = file.write_all(said.as_bytes());
+            self.length += said.len() as u64;
             self.problem = Some(format!("the log was cut at its limit of {} bytes", self.limit));
-            self.file = None;
         }
+        let failed = written.is_err();
         if let Err(cause) = written {
+            self.length = file.metadata().map_or(self.length, |found| found.len());
             self.problem = Some(format!("the log is incomplete: {cause}"));
+        }
+        if cut || failed {
             self.file = None;
         }
     }
 
     /// What a person should know of the log, once it is complete.
-    pub(super) fn note(self) -> Option<String> {
+    pub(in crate::engine) fn note(self) -> Option<String> {
         self.problem
     }
 }

@@ -1,0 +1,1 @@
+//! Every cause, seen on what a cluster really told.
