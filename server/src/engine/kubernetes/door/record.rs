@@ -56,7 +56,7 @@ pub struct RecordLog {
     credentials: PathBuf,
 
     /// Where the door listens.
-    #[arg(long, value_name = "PORT", default_value_t = super::PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = crate::engine::kubernetes::objects::pod::DOOR_PORT)]
     port: u16,
 
     /// A volume that main fills.
@@ -189,7 +189,7 @@ impl Recorder {
             order.volumes.display()
         );
         Ok(Self {
-            volumes: Volumes::open_mounted(Layout::new(root))?,
+            volumes: Volumes::open_mounted(order.volumes.clone(), Layout::new(root).manifests())?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),
