@@ -16,6 +16,7 @@ use knit_server::engine::kubernetes::expansion;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
 use knit_server::settings::{self, Cluster, Layout, Reach, Settings, TlsFiles, WorkerNetwork, duration};
+use knit_server::store::{self, Store};
 use knit_server::transfers::BLOCKING_THREADS;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
@@ -42,6 +43,8 @@ enum Role {
     Serve(Box<Serve>),
     /// Grows the volumes that Pods of one node fill up.
     VolumeExpander(VolumeExpander),
+    /// Brings a PostgreSQL database to the schema of this version, and ends.
+    Migrate(Migrate),
     /// Serves the volumes of a Pod to servers; nothing that a person calls.
     #[command(hide = true)]
     Agent(agent::Settings),
@@ -51,6 +54,13 @@ enum Role {
     /// Records the log of a worker, beside it.
     #[command(hide = true)]
     RecordLog(RecordLog),
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    /// File with the URL of the database; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    database_file: PathBuf,
 }
 
 /// By itself `knitd serve` is all of an embedded installation. With PostgreSQL and a cluster its roles can be played by
@@ -86,6 +96,14 @@ struct Serve {
     /// Largest log of one Run.
     #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
     log_limit: u64,
+
+    /// Connections to the PostgreSQL database at one time.
+    #[arg(long, value_name = "NUMBER", default_value_t = store::CONNECTIONS, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    database_connections: u32,
+
+    /// Time between two looks for what no row knows: volumes, workers, content of images.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    housekeeping: Duration,
 
     #[command(flatten)]
     ports: OnPorts,
@@ -267,6 +285,7 @@ fn main() -> ExitCode {
             }
             start_logging(&serve.log).and_then(|()| run(*serve))
         }
+        Role::Migrate(migrate) => start_logging(&ServerLog::default()).and_then(|()| block_on(migrate.run())),
         Role::VolumeExpander(expander) => start_logging(&expander.log).and_then(|()| expand(expander)),
         Role::Agent(settings) => start_logging(&ServerLog::default()).and_then(|()| block_on(agent::run(settings))),
         Role::CheckEmpty(check) => check.run(),
@@ -327,6 +346,15 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     outcome
 }
 
+impl Migrate {
+    async fn run(self) -> anyhow::Result<()> {
+        let store = Store::open_postgres(&read_database_url(&self.database_file)?).await?;
+        store.close().await;
+        tracing::info!(version = Store::SCHEMA, "the database has the schema of this version");
+        Ok(())
+    }
+}
+
 impl Serve {
     /// Refuses what the grammar cannot: flags that each are fine and together are not.
     fn check(&self) -> Result<(), clap::Error> {
@@ -385,6 +413,9 @@ impl Serve {
             log_limit: self.log_limit,
             roles: self.roles(),
             database: None,
+            database_connections: self.database_connections,
+            lease: settings::LEASE,
+            housekeeping: self.housekeeping,
             cluster: self.cluster.settings(self.log_limit, ports.registry_listen),
         })
     }

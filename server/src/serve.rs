@@ -13,6 +13,7 @@ use crate::http::health::Probed;
 use crate::http::tls::{Speaks, Tls};
 use crate::loops::{self, Loops, Stopped};
 use crate::metrics::Metrics;
+use crate::relay::Relay;
 use crate::settings::{Layout, Role, Settings};
 use crate::store::Store;
 use crate::wake::Wake;
@@ -83,6 +84,7 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
     let (ports, listening) = Ports::take(&mut settings).await?;
     let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let process = Process::open(settings).await?;
+    let relay = process.app.as_ref().map(|app| Relay::start(&app.store, &app.wake));
     let loops = process.start_loops().await?;
     let (served, probes) = process.serve(ports, tls);
     process.announce(listening);
@@ -91,7 +93,7 @@ pub async fn serve(mut settings: Settings, started: impl FnOnce(Listening)) -> a
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping");
     tokio::spawn(async move { signals.end_at_once().await });
-    let stopped = process.stop(loops, served).await;
+    let stopped = process.stop(loops, relay, served).await;
     process.over.cancel();
     probes.join_all().await;
     stopped
@@ -243,7 +245,7 @@ impl Process {
     /// No new work, then no new requests, then (on this machine) no workers, then no requests, then no database.
     /// Readiness is gone from the first of these steps on, and requests are taken for a while after it: until nobody
     /// sends any here.
-    async fn stop(&self, loops: Loops, served: JoinSet<()>) -> anyhow::Result<()> {
+    async fn stop(&self, loops: Loops, relay: Option<Relay>, served: JoinSet<()>) -> anyhow::Result<()> {
         let grace = self.grace_of_this_stop();
         self.stopping.cancel();
         let close = async {
@@ -266,6 +268,9 @@ impl Process {
         };
         if let (Some(stopped), Some(layout)) = (&put_back, &self.settings.layout) {
             stopped.write(layout).with_context(|| format!("writing {}", layout.stopped().display()))?;
+        }
+        if let Some(relay) = relay {
+            relay.end().await;
         }
         if let Some(app) = &self.app {
             app.store.close().await;
@@ -337,7 +342,7 @@ fn open_content(settings: &Settings) -> anyhow::Result<Option<Arc<ContentStore>>
 
 async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     match (&settings.database, &settings.layout) {
-        (Some(url), _) => Store::open_postgres(url).await.context("opening the PostgreSQL database"),
+        (Some(url), _) => Ok(Store::open_postgres_with(url, settings.database_connections).await?),
         (None, Some(layout)) => {
             let path = layout.database();
             Store::open_sqlite(&path).await.with_context(|| format!("opening the database {}", path.display()))

@@ -129,12 +129,30 @@ pub struct Settings {
     pub database: Option<String>,
     /// The cluster that Runs execute on; none for this machine.
     pub cluster: Option<Cluster>,
+    /// Connections to a PostgreSQL database at one time.
+    pub database_connections: u32,
+    /// How long a claim on a Run holds that is not renewed: how soon other processes go on with the work of one that
+    /// died.
+    pub lease: std::time::Duration,
+    /// Time between two rounds of housekeeping.
+    pub housekeeping: std::time::Duration,
 }
+
+/// How long claims hold where many processes work on one database.
+pub const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+/// Between two rounds of housekeeping.
+pub const HOUSEKEEPING: std::time::Duration = std::time::Duration::from_mins(15);
 
 impl Settings {
     /// All roles: an embedded installation, or a cluster served by one process.
     pub fn all_roles() -> BTreeSet<Role> {
         Role::value_variants().iter().copied().collect()
+    }
+
+    /// How long a claim holds. One that nobody else could take need not end before its work does, however long the
+    /// database may not answer; it is dropped at the next start.
+    pub fn lease(&self) -> std::time::Duration {
+        if self.is_alone() { std::time::Duration::from_hours(24) } else { self.lease }
     }
 
     /// Whether this process plays the role.
@@ -370,6 +388,9 @@ mod tests {
             log_limit: 1,
             roles: Settings::all_roles(),
             database: None,
+            database_connections: 4,
+            lease: LEASE,
+            housekeeping: Duration::ZERO,
             cluster: None,
         }
     }

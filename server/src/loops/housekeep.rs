@@ -13,15 +13,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The slow clock. A volume is a stray only when two looks, this far apart, find no row for it: a push
-/// has its bytes for a moment before it has its row.
-const SLOW: Duration = Duration::from_mins(15);
+/// How long a Run is held while a stray worker of it is removed: longer than that may take.
+const HOLD: Duration = Duration::from_mins(5);
 
 /// How long unpacked layers stay that nobody runs: over a weekend. They can be unpacked again.
 const GRACE_OF_LAYERS: Duration = Duration::from_hours(72);
 
-/// The strays that an earlier process left. To be called before anything is served: nothing is being
-/// pushed yet, so no grace is needed.
+/// The strays that an earlier process left. To be called before anything is served by the only process there is:
+/// nothing is being pushed yet, so no grace is needed.
 pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
     strays(app).await.unwrap_or_else(|error| {
         tracing::error!(r#loop = "housekeep", %error, "volumes that nothing refers to could not be looked for");
@@ -29,7 +28,8 @@ pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
     })
 }
 
-/// Keeps house until the process is asked to stop; `suspects` are strays already.
+/// Keeps house until the process is asked to stop; `suspects` are strays already. A volume is a stray only when two
+/// looks, one round apart, find no row for it: a push has its bytes for a moment before it has its row.
 pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet<Volume>) {
     loop {
         app.metrics.round("housekeep");
@@ -43,7 +43,7 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
         tidy_images(&app, clock::file_time()).await;
         tokio::select! {
             () = app.stopping.cancelled() => return,
-            () = tokio::time::sleep(SLOW) => {}
+            () = tokio::time::sleep(app.settings.housekeeping) => {}
         }
     }
 }
@@ -67,18 +67,25 @@ async fn remove_strays(app: &App, suspects: &HashSet<Volume>) -> Result<HashSet<
 
 /// Removes workers whose Run is unknown, over, or has not come to its start.
 async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
+    let owner = format!("housekeep-{}", clock::new_id());
     for run in app.engine.workers().await? {
         // Looked at before it is taken in hand, so that a Run that is followed is never held up here.
         if !is_stray(app, &run).await? {
             continue;
         }
         let _held = hands.hold(&run).await;
-        if !is_stray(app, &run).await? {
+        // From here on no process begins anything with the Run, if there is one.
+        let claim = app.store.hold_idle(&run, &owner, clock::now(), clock::after(HOLD)).await?;
+        if claim.is_none() && app.store.run_status(&run).await?.is_some() {
             continue;
         }
         match app.engine.remove_worker(&run, Duration::ZERO).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %run, "removed a worker that no Run has"),
             Err(error) => tracing::error!(r#loop = "housekeep", %run, %error, "a stray worker stays for now"),
+        }
+        if let Some(claim) = claim {
+            app.store.release(&claim).await?;
+            app.wake.initialize.notify_one();
         }
     }
     Ok(())

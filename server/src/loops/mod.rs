@@ -5,6 +5,9 @@
 //! the Run, is the retry. It claims a Run, acts on it, and settles what came out only if the claim is
 //! still its own. Every error is logged with the id of what it was about.
 //!
+//! Many processes may run the same loops over one PostgreSQL database: a Run is one process's while its claim holds
+//! ([`leases`]), what is done twice comes to the same, and everything else is decided by the store.
+//!
 //! [`project`] makes Runs of new combinations, [`initialize`] their volumes, [`run`] their workers,
 //! [`finish`] seals what came out; [`collect`] and [`housekeep`] remove what nothing refers to.
 
@@ -15,6 +18,7 @@ mod hands;
 mod housekeep;
 mod images;
 mod initialize;
+mod leases;
 mod project;
 mod run;
 mod stop;

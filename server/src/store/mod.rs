@@ -251,6 +251,9 @@ pub struct LogPlace {
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
+    /// The version of the schema that this program knows.
+    pub const SCHEMA: i64 = migrations::NEWEST;
+
     /// Opens the embedded database, making or migrating it. The folder must be there, and no other process
     /// may write to it.
     pub async fn open_sqlite(path: &Path) -> Result<Self> {

@@ -8,13 +8,13 @@
 mod routes;
 mod take;
 
+use super::super::objects::pod::DOOR_PORT;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
 use crate::engine::local::native::record::Log;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{Sealed, Volume};
-use crate::settings::Layout;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ pub struct RecordLog {
     credentials: PathBuf,
 
     /// Where the door listens.
-    #[arg(long, value_name = "PORT", default_value_t = crate::engine::kubernetes::objects::pod::DOOR_PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = DOOR_PORT)]
     port: u16,
 
     /// A volume that main fills.
@@ -183,13 +183,8 @@ impl Recorder {
     fn new(order: &RecordLog) -> anyhow::Result<Self> {
         // Volumes are mounted there; manifests are kept beside them, in this container only.
         let root = order.volumes.parent().unwrap_or(&order.volumes);
-        anyhow::ensure!(
-            Layout::new(root).volumes() == order.volumes,
-            "{}: a folder of volumes is called \"volumes\"",
-            order.volumes.display()
-        );
         Ok(Self {
-            volumes: Volumes::open_mounted(order.volumes.clone(), Layout::new(root).manifests())?,
+            volumes: Volumes::open_mounted(order.volumes.clone(), root.join("manifests"))?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),
