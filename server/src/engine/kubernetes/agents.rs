@@ -2,7 +2,7 @@
 //! short while in case it is asked for again, and always removed.
 //!
 //! Whoever uses an agent holds it. When the last one lets go of it, for whatever reason, it is removed; those that a
-//! killed server leaves behind end by themselves, and [`Agents::tidy`] removes what is left of them.
+//! killed server leaves behind end by themselves, and what is left of them is removed with other leftovers.
 
 use super::cache::{Cache, is_over};
 use super::client::{Client, Delete, Made};
@@ -17,7 +17,7 @@ use crate::settings::{Cluster, Reach};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use knit_api::id::DataId;
-use knit_api::label::{COMPONENT, agent_name, component};
+use knit_api::label::agent_name;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,9 +30,6 @@ const WRITERS: usize = 32;
 const END: Duration = Duration::from_secs(30);
 /// Whatever happens, an agent does not live longer.
 const DEADLINE: Duration = Duration::from_hours(48);
-/// How much longer than it may take to start an agent that does not start is left alone: its server may live.
-const MARGIN: Duration = Duration::from_mins(5);
-
 /// The agents that this process knows. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Agents(Arc<Inner>);
@@ -139,22 +136,6 @@ impl Agents {
         {
             tracing::warn!(%volume, %error, "an agent that nobody uses any more stays for now");
         }
-    }
-
-    /// Removes what agents of servers that are gone left behind; how many there were.
-    pub(super) async fn tidy(&self) -> Result<u64, EngineError> {
-        let mut removed = 0;
-        let now = clock::file_time();
-        for left in self.0.client.list::<Pod>(&format!("{COMPONENT}={}", component::AGENT)).await? {
-            let name = left.metadata.name.clone().unwrap_or_default();
-            if left.metadata.deletion_timestamp.is_none() && is_left(&left, now, self.0.settings.start_grace + MARGIN) {
-                tracing::info!(pod = name, "an agent that nobody uses is removed");
-                let how = Delete { uid: left.metadata.uid.clone(), ..Delete::default() };
-                self.0.client.delete::<Pod>(&name, &how).await?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
     }
 
     /// The shared agent of a volume, started if need be.
@@ -407,7 +388,7 @@ fn standing(pod: &Pod) -> Standing {
 }
 
 /// Whether nobody will use this agent any more.
-fn is_left(pod: &Pod, now: SystemTime, patience: Duration) -> bool {
+pub(super) fn is_left(pod: &Pod, now: SystemTime, patience: Duration) -> bool {
     let started = matches!(standing(pod), Standing::Running(_) | Standing::Ready(_));
     let made = pod.metadata.creation_timestamp.as_ref().map(|made| SystemTime::from(made.0));
     let old = made.is_some_and(|made| now.duration_since(made).is_ok_and(|age| age > patience));

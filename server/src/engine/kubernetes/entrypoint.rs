@@ -8,6 +8,7 @@
 use super::Shared;
 use super::door::wrap::UNKNOWN;
 use super::objects::worker::{MainCommand, built_in};
+use crate::clock::Stopwatch;
 use crate::engine::local::images::ImageProblem;
 use crate::engine::local::images::fetch::{Executed, Remote};
 use crate::engine::{EngineError, Work};
@@ -17,7 +18,7 @@ use knit_api::problem::in_words;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// How long one look at an image may take.
 const LOOK: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ pub(super) struct Entrypoints {
 /// What was seen of an image, and since when.
 #[derive(Clone)]
 struct Seen {
-    at: Instant,
+    at: Stopwatch,
     what: What,
 }
 
@@ -44,7 +45,7 @@ struct Seen {
 enum What {
     Executes(Executed),
     /// Its registry has not answered, since this moment.
-    Silent(Instant),
+    Silent(Stopwatch),
 }
 
 impl Shared {
@@ -125,8 +126,8 @@ impl Entrypoints {
     }
 
     /// Since when the registry of this image does not answer.
-    fn silent_since(&self, image: &ImageRef) -> Instant {
-        let now = Instant::now();
+    fn silent_since(&self, image: &ImageRef) -> Stopwatch {
+        let now = Stopwatch::start();
         let since = match self.seen().get(image) {
             Some(Seen { what: What::Silent(since), .. }) => *since,
             _ => now,
@@ -138,10 +139,10 @@ impl Entrypoints {
     fn remember(&self, image: &ImageRef, what: What) {
         let mut seen = self.seen();
         if seen.len() >= MOST && !seen.contains_key(image) {
-            let oldest = seen.iter().min_by_key(|(_, seen)| seen.at).map(|(image, _)| image.clone());
+            let oldest = seen.iter().max_by_key(|(_, seen)| seen.at.elapsed()).map(|(image, _)| image.clone());
             oldest.and_then(|image| seen.remove(&image));
         }
-        seen.insert(image.clone(), Seen { at: Instant::now(), what });
+        seen.insert(image.clone(), Seen { at: Stopwatch::start(), what });
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<ImageRef, Seen>> {
@@ -184,9 +185,9 @@ mod tests {
     fn only_so_many_images_are_remembered_and_silence_counts_from_its_beginning() {
         let entrypoints = Entrypoints::default();
         let image = |number: usize| ImageRef { repository: format!("i{number}"), tag: "1".to_owned() };
-        let since = entrypoints.silent_since(&image(0));
-        std::thread::sleep(Duration::from_millis(5));
-        assert_eq!(entrypoints.silent_since(&image(0)), since);
+        entrypoints.silent_since(&image(0));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(entrypoints.silent_since(&image(0)).elapsed() >= Duration::from_millis(20));
         for number in 1..=MOST {
             entrypoints.remember(&image(number), What::Executes(Executed::default()));
         }

@@ -189,8 +189,8 @@ impl Engine for KubernetesEngine {
         self.shared.list_workers().await
     }
 
-    async fn tidy(&self, _before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.remove_leftovers().await
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        Ok(self.shared.remove_leftovers().await? + self.shared.give_up_manifests(before).await?)
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

@@ -166,15 +166,14 @@ impl Shared {
         kept_in(&self.store, digest).await
     }
 
-    /// Removes what is left of agents and of manifests that never became whole; how much there was.
-    pub(super) async fn tidy_agents(&self, before: SystemTime) -> Result<u64, EngineError> {
+    /// Removes what is left of manifests that were begun before that and never became whole; how many there were.
+    pub(super) async fn give_up_manifests(&self, before: SystemTime) -> Result<u64, EngineError> {
         let since = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let before = Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-        let given_up = self.store.give_up_manifests(before).await.map_err(|error| EngineError::Failed {
+        self.store.give_up_manifests(before).await.map_err(|error| EngineError::Failed {
             what: "removing pieces of manifests".to_owned(),
             cause: error.to_string(),
-        })?;
-        Ok(given_up + self.agents.tidy().await?)
+        })
     }
 }
 

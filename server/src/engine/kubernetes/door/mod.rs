@@ -7,6 +7,8 @@
 //! A door speaks HTTP/1.1 through TLS, to whoever has the token ([`server`]). An error of the engine crosses it and
 //! is the same error on the other side.
 
+pub use super::objects::pod::DOOR_PORT as PORT;
+
 pub mod agent;
 pub mod check_empty;
 pub mod frames;

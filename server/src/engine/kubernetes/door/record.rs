@@ -12,6 +12,7 @@ use super::super::objects::pod::DOOR_PORT;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
+use crate::clock;
 use crate::engine::local::native::record::Log;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{Sealed, Volume};
@@ -190,7 +191,7 @@ impl Recorder {
             progress: Arc::new(watch::Sender::new(Progress::default())),
             gone: Arc::new(Notify::new()),
             done: CancellationToken::new(),
-            asked: Arc::new(watch::Sender::new(Instant::now())),
+            asked: Arc::new(watch::Sender::new(now())),
         })
     }
 
@@ -273,10 +274,10 @@ impl Recorder {
             () = self.unasked(FORGOTTEN) => tracing::warn!("no server has come for this worker's results"),
             () = async {
                 terminated.cancelled().await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 // A seal under way is worth to be waited for: the Pod's grace bounds it.
                 let _ = self.progress.subscribe().wait_for(|progress| progress.sealed.is_some()).await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 self.unasked(LAST_WORDS).await;
             } => {}
         }
@@ -306,6 +307,10 @@ async fn accept(listener: UnixListener, socket: &Path) -> Option<UnixStream> {
             None
         }
     }
+}
+
+fn now() -> Instant {
+    clock::deadline(Duration::ZERO)
 }
 
 /// Whether a volume that could not be made final may be later.
