@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 const KEEPER: &str = r#"
-trap '' INT
+trap '' INT TERM HUP
 "$0/initdb" -D "$1/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 &&
 start() {
     "$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
