@@ -48,6 +48,8 @@ impl Shared {
     /// and removes it by itself as soon as that Pod has ended.
     pub(super) async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError> {
         self.client.delete::<PersistentVolumeClaim>(volume.as_str(), &Delete::default()).await?;
+        // One that is only kept in case the volume is asked for again would keep the cluster from it.
+        self.agents.release(volume).await;
         Ok(())
     }
 

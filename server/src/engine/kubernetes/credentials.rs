@@ -1,6 +1,7 @@
 //! What a door and its callers know each other by: a certificate of the door's own, which its callers pin, and a
 //! token, which it asks for. Both stand in one Secret, mounted only where the door's process can read it.
 
+use crate::clock;
 use crate::engine::EngineError;
 use k8s_openapi::api::core::v1::Secret;
 use rcgen::{CertificateParams, KeyPair};
@@ -56,7 +57,7 @@ impl Credentials {
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = CertificateParams::new([DOOR_NAME.to_owned()]).and_then(|params| params.self_signed(&key));
         // Two random ids: 244 bits from the system.
-        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let token = format!("{}{}", clock::new_id(), clock::new_id());
         Ok(Self { certificate: certificate.map_err(failed)?.pem(), key: key.serialize_pem(), token })
     }
 

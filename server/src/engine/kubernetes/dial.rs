@@ -4,7 +4,8 @@
 //! token. Every step has a time limit, and what breaks off is an error, never an end.
 
 use super::credentials::{DOOR_NAME, Pass};
-use super::door::{FAILED, PORT, error_told};
+use super::door::{FAILED, error_told};
+use super::objects::pod::DOOR_PORT;
 use crate::engine::{ByteStream, EngineError};
 use crate::http::serve::Moving;
 use crate::transfers::{STILL, unless_still};
@@ -190,7 +191,7 @@ impl Door {
     }
 
     /// Whether somebody is behind the door.
-    async fn is_there(&self) -> bool {
+    pub(super) async fn is_there(&self) -> bool {
         let look = async {
             let (mut sender, _connection) = self.connect().await?;
             let body = Outflow { stream: None, fate: Arc::default() };
@@ -210,8 +211,8 @@ impl Door {
                 self.open(stream).await
             }
             Way::Forward(pods) => {
-                let mut forwarder = pods.portforward(&self.pod, &[PORT]).await.map_err(io::Error::other)?;
-                let stream = forwarder.take_stream(PORT).ok_or(io::ErrorKind::NotConnected)?;
+                let mut forwarder = pods.portforward(&self.pod, &[DOOR_PORT]).await.map_err(io::Error::other)?;
+                let stream = forwarder.take_stream(DOOR_PORT).ok_or(io::ErrorKind::NotConnected)?;
                 self.open(Forwarded { stream, forwarder }).await
             }
         }

@@ -1,8 +1,9 @@
-//! What servers that were killed left behind, and what nobody asked to remove: agents that have ended, and Secrets
-//! whose Job or Pod is gone.
+//! What servers that were killed left behind, and what nobody asked to remove: agents that have ended or never began,
+//! and Secrets whose Job or Pod is gone.
 
 use super::Shared;
-use super::cache::{is_over, ours};
+use super::agents::is_left;
+use super::cache::ours;
 use super::claims::is_older_than;
 use super::client::{Delete, Deleted, Kind};
 use crate::clock;
@@ -19,15 +20,17 @@ const YOUNG: Duration = Duration::from_mins(10);
 impl Shared {
     /// Removes leftovers; tells how many there were.
     pub(super) async fn remove_leftovers(&self) -> Result<u64, EngineError> {
-        Ok(self.remove_ended_agents().await? + self.remove_lonely_secrets().await?)
+        Ok(self.remove_left_agents().await? + self.remove_lonely_secrets().await?)
     }
 
-    async fn remove_ended_agents(&self) -> Result<u64, EngineError> {
+    async fn remove_left_agents(&self) -> Result<u64, EngineError> {
         let agents = self.client.list::<Pod>(&format!("{},{COMPONENT}={}", ours(), component::AGENT)).await?;
         let now = clock::file_time();
         let mut removed = 0;
-        for pod in agents.iter().filter(|pod| is_over(pod) && is_older_than(&pod.metadata, YOUNG, now)) {
-            removed += self.remove_leftover(pod, "an agent that has ended").await?;
+        // A server that lives gives up what does not start.
+        let patience = YOUNG.max(self.settings.start_grace * 2);
+        for pod in agents.iter().filter(|pod| is_left(pod, now, patience)) {
+            removed += self.remove_leftover(pod, "an agent that nobody uses").await?;
         }
         Ok(removed)
     }

@@ -7,6 +7,8 @@
 //! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
 //! what is done through them. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
+//! [`expansion`] is a helper on each node, and part of no engine.
+//!
 //! Several servers work on one cluster at a time. What they agree on stands in the store and on the cluster itself;
 //! what one of them keeps in memory only makes it faster.
 
@@ -19,6 +21,7 @@ mod credentials;
 mod dial;
 pub mod door;
 mod entrypoint;
+pub mod expansion;
 mod leftovers;
 mod logs;
 mod nodes;
@@ -37,6 +40,7 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
@@ -60,6 +64,7 @@ struct Shared {
     cache: Cache,
     agents: Agents,
     capacity: Capacity,
+    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }
@@ -76,8 +81,9 @@ impl KubernetesEngine {
     pub async fn open(settings: Cluster, store: Store) -> Result<Self, EngineError> {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
-        let agents = Agents::new(&settings);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity: Capacity::default(), store }) })
+        let agents = Agents::new(&settings, &client, &cache);
+        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
+        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
     }
 }
 
@@ -183,8 +189,8 @@ impl Engine for KubernetesEngine {
         self.shared.list_workers().await
     }
 
-    async fn tidy(&self, _before: SystemTime) -> Result<u64, EngineError> {
-        self.shared.remove_leftovers().await
+    async fn tidy(&self, before: SystemTime) -> Result<u64, EngineError> {
+        Ok(self.shared.remove_leftovers().await? + self.shared.give_up_manifests(before).await?)
     }
 
     async fn log(&self, run: &RunId, volume: &Volume, follow: bool) -> Result<ByteStream, EngineError> {

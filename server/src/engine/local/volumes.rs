@@ -29,7 +29,10 @@ const INCOMING: &str = ".incoming-";
 /// All volumes of this machine.
 #[derive(Clone, Debug)]
 pub struct Volumes {
-    layout: Layout,
+    /// One folder per volume.
+    folder: PathBuf,
+    /// Manifests by root digest.
+    manifests: PathBuf,
     /// Each volume is a file system of its own, mounted at its place.
     mounted: bool,
     deleter: Arc<Deleter>,
@@ -39,37 +42,34 @@ impl Volumes {
     /// Opens the volumes below `layout`, and removes in the background what an earlier process left
     /// half done.
     pub fn open(layout: Layout) -> Result<Self, EngineError> {
-        let folders = [layout.volumes(), layout.manifests()];
-        for folder in &folders {
-            set_leftovers_aside(folder).map_err(|cause| failed("open", &folder.display(), &cause))?;
-        }
-        let deleter = Deleter::start(folders.into())
-            .map_err(|cause| failed("start deleting in", &layout.volumes().display(), &cause))?;
-        Ok(Self { layout, mounted: false, deleter: Arc::new(deleter) })
+        let (folder, manifests) = (layout.volumes(), layout.manifests());
+        let deleter = open_folders(&[&folder, &manifests])?;
+        Ok(Self { folder, manifests, mounted: false, deleter })
     }
 
-    /// The same where somebody else makes volumes, mounts them at their places and takes them away. They are filled
-    /// where they are, and stay as they are when that fails. What is in them keeps its owners: those who
-    /// read it later may be the same users.
-    pub fn open_mounted(layout: Layout) -> Result<Self, EngineError> {
-        Ok(Self { mounted: true, ..Self::open(layout)? })
+    /// The same where somebody else makes volumes, mounts them in this folder and takes them away. They are filled
+    /// where they are, and stay as they are when that fails. What is in them keeps its owners: those who read it
+    /// later may be the same users.
+    pub fn open_mounted(folder: PathBuf, manifests: PathBuf) -> Result<Self, EngineError> {
+        let deleter = open_folders(&[&manifests])?;
+        Ok(Self { folder, manifests, mounted: true, deleter })
     }
 
     /// Where all volumes are.
     pub fn folder(&self) -> PathBuf {
-        self.layout.volumes()
+        self.folder.clone()
     }
 
     /// The folder of a volume. A name that is not one plain path segment leads to a place where nothing
     /// ever is.
     pub fn path(&self, volume: &Volume) -> PathBuf {
-        self.layout.volumes().join(if is_plain(volume.as_str()) { volume.as_str() } else { ".refused" })
+        self.folder.join(if is_plain(volume.as_str()) { volume.as_str() } else { ".refused" })
     }
 
     /// Where the manifest with this root digest is kept.
     pub fn manifest(&self, digest: &Digest) -> PathBuf {
         let digest = digest.to_string();
-        self.layout.manifests().join(&digest[..2]).join(format!("{digest}.zst"))
+        self.manifests.join(&digest[..2]).join(format!("{digest}.zst"))
     }
 
     /// See [`crate::engine::Engine::create_volume`].
@@ -127,7 +127,7 @@ impl Volumes {
         fail_point!("receive-manifest");
         if !self.mounted {
             arrival.settle(&incoming.folder, &path).map_err(storage)?;
-            sync_folder(&self.layout.volumes()).map_err(storage)?;
+            sync_folder(&self.folder).map_err(storage)?;
         }
         fail_point!("receive-renamed");
         Ok(seal_of(sealed))
@@ -153,7 +153,7 @@ impl Volumes {
         let place = self.manifest(digest);
         let folder = place.parent().unwrap_or(&place);
         match fs::create_dir(folder) {
-            Ok(()) => sync_folder(&self.layout.manifests())?,
+            Ok(()) => sync_folder(&self.manifests)?,
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             Err(cause) => return Err(cause),
         }
@@ -243,7 +243,7 @@ impl Volumes {
 
     /// See [`crate::engine::Engine::volumes`].
     pub async fn list(&self) -> Result<Vec<Volume>, EngineError> {
-        let folder = self.layout.volumes();
+        let folder = self.folder.clone();
         blocking("list volumes".to_owned(), move || {
             let failed = |cause| failed("list", &folder.display(), &cause);
             let mut volumes = Vec::new();
@@ -325,10 +325,10 @@ struct Incoming {
 
 impl Incoming {
     fn new(volumes: &Volumes) -> io::Result<Self> {
-        let folder = new_incoming(&volumes.layout.volumes())?;
+        let folder = new_incoming(if volumes.mounted { &volumes.manifests } else { &volumes.folder })?;
         // The folder's name was free, so it is free here too, or a leftover that is written over.
         let name = folder.file_name().unwrap_or_default();
-        let manifest = volumes.layout.manifests().join(name);
+        let manifest = volumes.manifests.join(name).with_extension("manifest");
         Ok(Self { folder, manifest })
     }
 
@@ -424,6 +424,15 @@ fn not_kept(doing: &str, volume: &Volume, error: bundle::Error) -> EngineError {
         bundle::Error::NoSpace { .. } => EngineError::NoSpace(format!("volume {volume}")),
         error => failed(doing, volume, &error),
     }
+}
+
+/// Makes the folders, and begins to delete what an earlier process left in them.
+fn open_folders(folders: &[&Path]) -> Result<Arc<Deleter>, EngineError> {
+    for folder in folders {
+        set_leftovers_aside(folder).map_err(|cause| failed("open", &folder.display(), &cause))?;
+    }
+    let deleter = Deleter::start(folders.iter().map(|folder| folder.to_path_buf()).collect());
+    deleter.map(Arc::new).map_err(|cause| failed("start deleting in", &folders[0].display(), &cause))
 }
 
 /// Makes the folder, and gives over to be deleted what an earlier process was receiving in it.

@@ -1,11 +1,12 @@
 //! `knitd agent`: serves the volumes that its Pod mounts to servers. What is done with bytes is what the embedded
 //! engine does ([`Volumes`]), on folders that are mounted.
 
-use super::server::{CREDENTIALS, Door, Ended, until_terminated};
-use super::{FAILED, PORT, Refused, json};
+use super::super::objects::agent::{Mode, SCRATCH};
+use super::super::objects::pod::{CREDENTIALS, DOOR_PORT, VOLUMES};
+use super::server::{Door, Ended, until_terminated};
+use super::{FAILED, Refused, json};
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{ByteStream, EngineError, Form, Registered, Sealed, Volume};
-use crate::settings::Layout;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -19,7 +20,6 @@ use knit_api::bundle::Selection;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,52 +31,41 @@ const LARGEST_SELECTION: usize = 1 << 20;
 /// Most of an error's words that go into a trailer, in bytes.
 const LONGEST_WORDS: usize = 2048;
 
-/// What an agent may do with its volumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mode {
-    /// They are mounted read-only.
-    Read,
-    /// They may be filled and sealed.
-    Write,
-}
-
 /// What an agent is told on its command line.
 #[derive(Debug, clap::Args)]
 pub struct Settings {
+    /// Folder in which volumes are mounted, each at its name.
+    #[arg(long, value_name = "DIR", default_value = VOLUMES)]
+    pub volumes: PathBuf,
+
     /// What may be done with the volumes.
     #[arg(long, value_name = "MODE")]
     pub mode: Mode,
-
-    /// How long nothing may be asked for until the agent ends by itself.
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = crate::settings::duration)]
-    pub idle: Duration,
 
     /// Folder with tls.crt, tls.key and token.
     #[arg(long, value_name = "DIR", default_value = CREDENTIALS)]
     pub credentials: PathBuf,
 
-    /// Folder in which volumes are mounted, below `volumes`; manifests are kept there meanwhile, below `manifests`.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub dir: PathBuf,
+    /// Folder for manifests, until they are fetched.
+    #[arg(long, value_name = "DIR", default_value = SCRATCH)]
+    pub scratch: PathBuf,
 
-    /// Where the agent listens; else on its port, on every address of its Pod.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
+    /// Where the agent listens, on every address of its Pod.
+    #[arg(long, value_name = "PORT", default_value_t = DOOR_PORT)]
+    pub port: u16,
 
-    /// The volumes, by name.
-    #[arg(required = true, value_name = "VOLUME")]
-    pub volumes: Vec<String>,
+    /// How long nothing may be asked for until the agent ends by itself.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = crate::settings::duration)]
+    pub idle: Duration,
 }
 
 /// Serves until it is told to end, or nobody has asked for anything for a while.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stopping = until_terminated()?;
-    let door = match settings.listen {
-        Some(listen) => Door::open(listen, &settings.credentials).await?,
-        None => Door::open_anywhere(PORT, &settings.credentials).await?,
-    };
-    let volumes = Volumes::open_mounted(Layout::new(settings.dir))?;
-    let routes = routes(volumes, settings.mode, settings.volumes);
+    let door = Door::open_anywhere(settings.port, &settings.credentials).await?;
+    let volumes = Volumes::open_mounted(settings.volumes, settings.scratch)?;
+    let mounted = volumes.list().await?;
+    let routes = routes(volumes, settings.mode, mounted);
     if door.serve(routes, Some(settings.idle), stopping).await == Ended::Idle {
         tracing::info!("nobody has asked for anything for {} seconds: ending", settings.idle.as_secs());
     }
@@ -84,7 +73,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// What an agent answers.
-pub fn routes(volumes: Volumes, mode: Mode, served: impl IntoIterator<Item = String>) -> Router {
+pub fn routes(volumes: Volumes, mode: Mode, served: impl IntoIterator<Item = Volume>) -> Router {
     let agent = Agent { volumes, mode, served: Arc::new(served.into_iter().collect()) };
     Router::new()
         .route("/volumes/{volume}", get(send).post(receive))
@@ -100,16 +89,17 @@ pub fn routes(volumes: Volumes, mode: Mode, served: impl IntoIterator<Item = Str
 struct Agent {
     volumes: Volumes,
     mode: Mode,
-    served: Arc<BTreeSet<String>>,
+    served: Arc<BTreeSet<Volume>>,
 }
 
 impl Agent {
     /// The volume of this name, if it is mounted here.
     fn volume(&self, name: String) -> Result<Volume, EngineError> {
-        if self.served.contains(&name) {
-            Ok(Volume::from_stored(name))
+        let volume = Volume::from_stored(name);
+        if self.served.contains(&volume) {
+            Ok(volume)
         } else {
-            Err(EngineError::NotFound(format!("volume {}", name.escape_debug())))
+            Err(EngineError::NotFound(format!("volume {}", volume.as_str().escape_debug())))
         }
     }
 

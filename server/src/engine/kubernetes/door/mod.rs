@@ -7,6 +7,8 @@
 //! A door speaks HTTP/1.1 through TLS, to whoever has the token ([`server`]). An error of the engine crosses it and
 //! is the same error on the other side.
 
+pub use super::objects::pod::DOOR_PORT as PORT;
+
 pub mod agent;
 pub mod check_empty;
 pub mod frames;
@@ -18,9 +20,6 @@ use crate::engine::EngineError;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-
-/// The port of every door inside its Pod.
-pub const PORT: u16 = 18082;
 
 /// Trailer of an answer that broke off: why, in hex digits.
 pub(super) const FAILED: &str = "x-knit-failed";

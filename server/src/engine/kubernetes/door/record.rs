@@ -8,19 +8,19 @@
 mod routes;
 mod take;
 
+use super::super::objects::pod::DOOR_PORT;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
+use crate::clock;
 use crate::engine::local::native::record::Log;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{Sealed, Volume};
-use crate::settings::Layout;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub struct RecordLog {
     credentials: PathBuf,
 
     /// Where the door listens.
-    #[arg(long, value_name = "PORT", default_value_t = super::PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = DOOR_PORT)]
     port: u16,
 
     /// A volume that main fills.
@@ -147,7 +147,7 @@ impl RecordLog {
     pub async fn run(self) -> anyhow::Result<()> {
         let terminated = until_terminated()?;
         let listener = listen(&self.shared.join(SOCKET))?;
-        let door = Door::open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port)), &self.credentials).await?;
+        let door = Door::open_anywhere(self.port, &self.credentials).await?;
         self.serve(listener, door, terminated).await
     }
 
@@ -182,21 +182,16 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 
 impl Recorder {
     fn new(order: &RecordLog) -> anyhow::Result<Self> {
-        // Volumes are mounted below; manifests are kept beside them, in this container only.
+        // Volumes are mounted there; manifests are kept beside them, in this container only.
         let root = order.volumes.parent().unwrap_or(&order.volumes);
-        anyhow::ensure!(
-            Layout::new(root).volumes() == order.volumes,
-            "{}: a folder of volumes is called \"volumes\"",
-            order.volumes.display()
-        );
         Ok(Self {
-            volumes: Volumes::open(Layout::new(root))?,
+            volumes: Volumes::open_mounted(order.volumes.clone(), root.join("manifests"))?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),
             gone: Arc::new(Notify::new()),
             done: CancellationToken::new(),
-            asked: Arc::new(watch::Sender::new(Instant::now())),
+            asked: Arc::new(watch::Sender::new(now())),
         })
     }
 
@@ -279,10 +274,10 @@ impl Recorder {
             () = self.unasked(FORGOTTEN) => tracing::warn!("no server has come for this worker's results"),
             () = async {
                 terminated.cancelled().await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 // A seal under way is worth to be waited for: the Pod's grace bounds it.
                 let _ = self.progress.subscribe().wait_for(|progress| progress.sealed.is_some()).await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 self.unasked(LAST_WORDS).await;
             } => {}
         }
@@ -312,6 +307,10 @@ async fn accept(listener: UnixListener, socket: &Path) -> Option<UnixStream> {
             None
         }
     }
+}
+
+fn now() -> Instant {
+    clock::deadline(Duration::ZERO)
 }
 
 /// Whether a volume that could not be made final may be later.

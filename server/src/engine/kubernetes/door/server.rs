@@ -4,6 +4,7 @@
 //! of the servers that started it, it does not outlive them for long.
 
 use super::super::credentials::{CERTIFICATE, KEY, TOKEN};
+pub use super::super::objects::pod::CREDENTIALS;
 use super::Refused;
 use crate::engine::EngineError;
 use crate::http::{guard, port, serve};
@@ -36,9 +37,6 @@ const CONNECTIONS: usize = 128;
 /// How long requests may go on once the door is told to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
 
-/// Where credentials are mounted.
-pub const CREDENTIALS: &str = "/credentials";
-
 /// A door that is about to open.
 pub struct Door {
     listener: TcpListener,
@@ -62,7 +60,7 @@ impl std::fmt::Debug for Door {
 }
 
 impl Door {
-    /// Reads certificate, key and token from this folder ([`CREDENTIALS`] in a Pod), and listens.
+    /// Reads certificate, key and token from this folder, and listens.
     pub async fn open(listen: SocketAddr, credentials: &Path) -> anyhow::Result<Self> {
         let file = |name| credentials.join(name);
         let reading = |name| format!("reading {}", file(name).display());
@@ -103,11 +101,7 @@ impl Door {
             .layer(middleware::from_fn_with_state(Arc::<str>::from(token), ask_for_token));
         let service = port::layered(Router::new().route("/healthz", get(async || "ok")).merge(guarded), bug);
         let (ending, cut) = (stopping.child_token(), CancellationToken::new());
-        let open = move |stream| {
-            let accepted = tls.accept(stream);
-            async { accepted.await }
-        };
-        let serving = serve::serve_through(listener, CONNECTIONS, open, service, ending.clone(), cut.clone());
+        let serving = serve::serve_tls(listener, CONNECTIONS, tls, service, ending.clone(), cut.clone());
         let watching = async {
             let ended = tokio::select! {
                 () = stopping.cancelled() => Ended::Stopped,

@@ -17,11 +17,13 @@ pub const SCRATCH: &str = "/scratch";
 
 /// How long an agent that is asked to end may finish what it does.
 const TERMINATION_GRACE: i64 = 5;
+/// How much longer than servers keep it an agent stays when nobody asks it for anything: then they have forgotten it.
+const FORGOTTEN: Duration = Duration::from_mins(2);
 /// How often in a row the door must be seen closed before the Pod is called not ready.
 const MISSES: i32 = 3;
 
 /// What an agent does with its volumes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub enum Mode {
     /// It hands them out.
     Read,
@@ -84,6 +86,7 @@ fn agent(spec: &AgentSpec, settings: &Cluster) -> Container {
     let mut mounts: Vec<_> = spec.volumes.iter().map(|volume| mount_data(volume, read_only)).collect();
     mounts.extend([mount("scratch", SCRATCH, false), mount_credentials()]);
     let port = DOOR_PORT.to_string();
+    let idle = format!("{}s", settings.agent_idle.saturating_add(FORGOTTEN).as_secs());
     let args = [
         "agent",
         "--volumes",
@@ -96,6 +99,8 @@ fn agent(spec: &AgentSpec, settings: &Cluster) -> Container {
         SCRATCH,
         "--port",
         &port,
+        "--idle",
+        &idle,
     ];
     Container {
         ports: Some(vec![door()]),

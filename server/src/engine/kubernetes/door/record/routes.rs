@@ -1,10 +1,11 @@
 //! What a recorder answers at its door.
 
+use super::super::agent::streamed;
 use super::super::{Refused, json};
-use super::{Progress, Recorder};
+use super::{Progress, Recorder, now};
 use crate::engine::{EngineError, Manifest};
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
@@ -18,7 +19,6 @@ use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Longest time that a question waits for its answer.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -38,9 +38,9 @@ pub(super) fn routes(recorder: Recorder) -> Router {
 
 /// Notes that somebody still asks.
 async fn note(State(recorder): State<Recorder>, request: Request, next: Next) -> Response {
-    recorder.asked.send_replace(Instant::now());
+    recorder.asked.send_replace(now());
     let answer = next.run(request).await;
-    recorder.asked.send_replace(Instant::now());
+    recorder.asked.send_replace(now());
     answer
 }
 
@@ -90,7 +90,7 @@ async fn done(State(recorder): State<Recorder>) -> StatusCode {
 
 async fn manifest(State(recorder): State<Recorder>, Path(digest): Path<String>) -> Result<Response, Refused> {
     let Manifest { stream, .. } = recorder.volumes.list_entries(&digest, None).await?;
-    Ok(Body::from_stream(stream).into_response())
+    Ok(streamed(stream))
 }
 
 #[derive(Deserialize)]
@@ -119,7 +119,7 @@ async fn log(State(recorder): State<Recorder>, Query(wanted): Query<Wanted>) -> 
         what: format!("reading the log in {volume}"),
         cause: cause.to_string(),
     })?;
-    Ok(Body::from_stream(stream::try_unfold(follower, Follower::next)).into_response())
+    Ok(streamed(Box::pin(stream::try_unfold(follower, Follower::next))))
 }
 
 /// Reads the log as it grows.
