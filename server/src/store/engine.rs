@@ -701,6 +701,15 @@ impl Database {
         Ok(())
     }
 
+    /// Connections there are, and idle ones among them.
+    pub(super) fn connections(&self) -> (u32, u32) {
+        let idle = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        match self {
+            Self::Sqlite { write, read } => (write.size() + read.size(), idle(write.num_idle() + read.num_idle())),
+            Self::Postgres(pool, _) => (pool.size(), idle(pool.num_idle())),
+        }
+    }
+
     /// Closes all connections after what is under way.
     pub(super) async fn close(&self) {
         match self {

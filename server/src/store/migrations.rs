@@ -1,7 +1,7 @@
 //! Brings a database to the schema that this program knows: numbered files, forward only, each in a
 //! transaction of its own.
 
-use super::engine::{Database, Db, DbError, Tx, args};
+use super::engine::{Database, Db, DbError, Tx, args, repeatable};
 use super::{Result, StoreError};
 
 /// The files. Versions 1 to 3 were Knitfab's.
@@ -10,6 +10,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../../migrations/0005.sql")),
     (6, include_str!("../../migrations/0006.sql")),
 ];
+/// The version of the last file.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const KNITFAB: std::ops::RangeInclusive<i64> = 1..=3;
 /// What PostgreSQL needs before the first file.
 const POSTGRES_FIRST: &str = include_str!("../../migrations/postgres.sql");
@@ -21,12 +23,11 @@ const SET_VERSION: &str = "insert into schema_version (version) values ($1)";
 
 /// Applies what is missing. Refuses a database that is newer than this program.
 pub(super) async fn migrate(db: &Database) -> Result<()> {
-    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
     let mut changed = false;
     for (version, text) in MIGRATIONS {
-        let found = apply(db, *version, text).await.map_err(|error| error.during("migrating the database"))?;
-        if found > known {
-            return Err(StoreError::TooNew { found, known });
+        let found = repeatable!("migrating the database", apply(db, *version, text))?;
+        if found > NEWEST {
+            return Err(StoreError::TooNew { found, known: NEWEST });
         }
         changed |= found < *version;
     }

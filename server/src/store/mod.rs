@@ -251,6 +251,9 @@ pub struct LogPlace {
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
+    /// The version of the schema that this program knows.
+    pub const SCHEMA: i64 = migrations::NEWEST;
+
     /// Opens the embedded database, making or migrating it. The folder must be there, and no other process
     /// may write to it.
     pub async fn open_sqlite(path: &Path) -> Result<Self> {
@@ -280,6 +283,11 @@ impl Store {
     pub async fn is_ready(&self) -> bool {
         let answer = tokio::time::timeout(SOON, self.db.rows("select 1", &[])).await;
         answer.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// How many connections to the database there are, and how many of them do nothing.
+    pub fn connections(&self) -> (u32, u32) {
+        self.db.connections()
     }
 
     /// Closes all connections after what is under way.

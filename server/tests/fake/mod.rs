@@ -18,6 +18,7 @@ use knit_server::engine::{
     ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Registered,
     Sealed, Started, Volume, Work,
 };
+use knit_server::metrics::Metrics;
 use knit_server::settings::{Layout, Settings, WorkerNetwork};
 use knit_server::store::Store;
 use knit_server::wake::Wake;
@@ -345,6 +346,7 @@ impl Server {
     /// The next process over the same store and engine.
     pub(crate) fn restarted(mut self) -> Self {
         self.app.stopping = CancellationToken::new();
+        self.app.closing = CancellationToken::new();
         self.app.wake = Arc::new(Wake::default());
         self.engine.reopen();
         self
@@ -357,22 +359,32 @@ pub(crate) async fn server(token: Option<&str>) -> Server {
     let engine = FakeEngine::new();
     let app = App {
         settings: Arc::new(Settings {
-            layout: layout.clone(),
+            layout: Some(layout.clone()),
             listen: "127.0.0.1:30803".parse().unwrap(),
             registry_listen: "127.0.0.1:30503".parse().unwrap(),
+            metrics_listen: None,
             token: token.map(str::to_owned),
+            tls: None,
+            insecure_http: false,
+            anonymous_pull: false,
+            drain_delay: Duration::ZERO,
             worker_network: WorkerNetwork::None,
             grace: Duration::from_secs(7),
             log_limit: 1 << 20,
             roles: Settings::all_roles(),
             database: None,
             cluster: None,
+            database_connections: knit_server::store::CONNECTIONS,
+            lease: knit_server::settings::LEASE,
+            housekeeping: knit_server::settings::HOUSEKEEPING,
         }),
         store: Store::open_sqlite(&layout.database()).await.unwrap(),
         engine: Arc::clone(&engine) as Arc<dyn Engine>,
-        content: Arc::new(ContentStore::open(&layout.content()).unwrap()),
+        content: Some(Arc::new(ContentStore::open(&layout.content()).unwrap())),
         wake: Arc::new(Wake::default()),
+        metrics: Arc::new(Metrics::default()),
         stopping: CancellationToken::new(),
+        closing: CancellationToken::new(),
     };
     Server { app, engine, _dir: dir }
 }

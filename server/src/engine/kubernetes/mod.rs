@@ -8,6 +8,8 @@
 //! what is done through them. `recorder` is what a worker tells, `ends` how servers learn of it at once, `conclude` what
 //! they do then. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
+//! [`expansion`] is a helper on each node, and part of no engine.
+//!
 //! Several servers work on one cluster at a time. What they agree on stands in the store and on the cluster itself;
 //! what one of them keeps in memory only makes it faster.
 
@@ -21,6 +23,7 @@ mod dial;
 pub mod door;
 mod ends;
 mod entrypoint;
+pub mod expansion;
 mod leftovers;
 mod logs;
 mod nodes;
@@ -65,8 +68,8 @@ struct Shared {
     cache: Cache,
     agents: Agents,
     ends: Ends,
-    entrypoints: Entrypoints,
     capacity: Capacity,
+    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }

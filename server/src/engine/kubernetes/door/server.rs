@@ -101,11 +101,7 @@ impl Door {
             .layer(middleware::from_fn_with_state(Arc::<str>::from(token), ask_for_token));
         let service = port::layered(Router::new().route("/healthz", get(async || "ok")).merge(guarded), bug);
         let (ending, cut) = (stopping.child_token(), CancellationToken::new());
-        let open = move |stream| {
-            let accepted = tls.accept(stream);
-            async { accepted.await }
-        };
-        let serving = serve::serve_through(listener, CONNECTIONS, open, service, ending.clone(), cut.clone());
+        let serving = serve::serve_tls(listener, CONNECTIONS, tls, service, ending.clone(), cut.clone());
         let watching = async {
             let ended = tokio::select! {
                 () = stopping.cancelled() => Ended::Stopped,
