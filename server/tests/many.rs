@@ -21,7 +21,7 @@ use knit_server::{clock, http};
 use knit_tests::postgres;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -465,17 +465,19 @@ struct Shared {
     runs: Mutex<Vec<String>>,
     /// Tags that the server said a Data has, each added by one client alone.
     own_tags: Mutex<Vec<(String, String)>>,
-    answers: Mutex<BTreeMap<String, u64>>,
-    longest: AtomicU64,
+    /// How often each, and how long it took at most, in milliseconds.
+    answers: Mutex<BTreeMap<String, (u64, u128)>>,
 }
 
 impl Shared {
     async fn call(&self, server: &Server, what: &str, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
         let begun = Instant::now();
         let (status, answer) = call(server, method, path, body).await;
-        self.longest.fetch_max(u64::try_from(begun.elapsed().as_millis()).unwrap(), Ordering::SeqCst);
+        let took = begun.elapsed().as_millis();
         assert!(!status.is_server_error(), "{what}: {method} {path}: {status}: {answer}");
-        *self.answers.lock().unwrap().entry(format!("{what} {}", status.as_u16())).or_default() += 1;
+        let mut answers = self.answers.lock().unwrap();
+        let (count, longest) = answers.entry(format!("{what} {}", status.as_u16())).or_default();
+        (*count, *longest) = (*count + 1, took.max(*longest));
         (status, answer)
     }
 }
@@ -622,10 +624,9 @@ async fn sixteen_clients_of_two_servers_lose_and_double_nothing() {
     let runs = number(&database, "select count(*) from run where signature is not null").await;
     let started = engine.state().started.len();
     eprintln!(
-        "{steps} requests in {} s, the longest took {} ms: {:?}; {} tags kept; {known} Data, {runs} Runs, {started} \
+        "{steps} steps in {} s (answers: how many, the longest in ms): {:?}; {} tags kept; {known} Data, {runs} Runs, {started} \
          starts; drained in {:.1} s; {deadlocks} deadlocks",
         load.as_secs(),
-        shared.longest.load(Ordering::SeqCst),
         shared.answers.lock().unwrap(),
         own_tags.len(),
         drained.as_secs_f64()
