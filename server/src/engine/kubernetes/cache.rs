@@ -72,6 +72,11 @@ impl Cache {
         receiver
     }
 
+    /// Gives a sign of this worker now.
+    pub(super) fn tell(&self, run: &RunId) {
+        self.0.signals.send(EngineEvent::Worker(run.clone()));
+    }
+
     /// Gives a sign of this worker after a while, for what changes by time alone. One at a time for each worker.
     pub(super) fn remind(&self, run: &RunId, after: Duration) {
         if !lock(&self.0.signals.reminders).insert(run.clone()) {
