@@ -4,8 +4,10 @@
 //! Reading order. [`objects`] and [`observe`] only compute: what is asked of the cluster, and what its answers mean.
 //! `client` is every call to the API server: bounded in time, repeated where that can help. `cache` watches what is
 //! ours and tells of changes. `credentials` are what an agent and its callers know each other by, `dial` a
-//! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
-//! what is done through them. [`door`] is the other side: the roles of `knitd` that run inside Pods.
+//! connection to a door. `workers` are Jobs from their start to their end, `claims` and `nodes` what the cluster
+//! has besides, `leftovers` what nobody removed. `agents` are Pods with volumes, `volumes` what is done through them.
+//! `recorder` is what a worker tells, `ends` how servers learn of it at once, `conclude` what
+//! they do then. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
 //! [`expansion`] is a helper on each node, and part of no engine.
 //!
@@ -20,6 +22,7 @@ mod conclude;
 mod credentials;
 mod dial;
 pub mod door;
+mod ends;
 mod entrypoint;
 pub mod expansion;
 mod leftovers;
@@ -27,6 +30,7 @@ mod logs;
 mod nodes;
 pub mod objects;
 pub mod observe;
+mod recorder;
 mod volumes;
 mod workers;
 
@@ -40,6 +44,7 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use ends::Ends;
 use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
@@ -63,8 +68,9 @@ struct Shared {
     client: Client,
     cache: Cache,
     agents: Agents,
-    capacity: Capacity,
+    ends: Ends,
     entrypoints: Entrypoints,
+    capacity: Capacity,
     /// Manifests are kept there.
     store: Store,
 }
@@ -82,8 +88,14 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings, &client, &cache);
+        let ends = Ends::new(&settings, &client, &cache);
         let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity, entrypoints, store }) })
+        let shared = Shared { settings, client, cache, agents, ends, entrypoints, capacity, store };
+        // For the status, which is told without asking.
+        if let Err(error) = shared.nodes().await {
+            tracing::warn!(%error, "what the cluster has is not known yet");
+        }
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
@@ -200,9 +212,4 @@ impl Engine for KubernetesEngine {
     async fn log_tail(&self, run: &RunId, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
         self.shared.log_tail(run, volume, most).await
     }
-}
-
-/// A part that another file brings.
-fn unbuilt<T>(what: &str) -> Result<T, EngineError> {
-    Err(EngineError::Failed { what: what.to_owned(), cause: "it is not built yet".to_owned() })
 }

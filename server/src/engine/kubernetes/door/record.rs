@@ -8,7 +8,6 @@
 mod routes;
 mod take;
 
-use super::super::objects::pod::DOOR_PORT;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
@@ -38,6 +37,8 @@ const FOR_ALL: u32 = 0o666;
 const FORGOTTEN: Duration = Duration::from_hours(1);
 /// The same once the Pod was asked to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Most characters of one thing that was left out.
+const LONGEST_NAME: usize = 300;
 /// Volumes that are made final at one time.
 const AT_ONCE: usize = 2;
 
@@ -48,6 +49,10 @@ pub struct RecordLog {
     #[arg(long, value_name = "DIR", default_value = "/volumes")]
     volumes: PathBuf,
 
+    /// Folder for manifests, until servers have them.
+    #[arg(long, value_name = "DIR", default_value = "/manifests")]
+    manifests: PathBuf,
+
     /// Folder that is shared with main.
     #[arg(long, value_name = "DIR", default_value = "/.knit")]
     shared: PathBuf,
@@ -57,7 +62,7 @@ pub struct RecordLog {
     credentials: PathBuf,
 
     /// Where the door listens.
-    #[arg(long, value_name = "PORT", default_value_t = DOOR_PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = super::PORT)]
     port: u16,
 
     /// A volume that main fills.
@@ -102,11 +107,20 @@ struct Progress {
     sealed: Option<Arc<Outcomes>>,
 }
 
+/// Whether main can still do something, once it was asked not to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// It has started before.
+    pub started: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 enum Main {
     /// It has not started.
     #[default]
     Awaited,
+    /// It has not, and cannot any more.
+    Never,
     Running,
     Ended {
         end: Option<MainEnd>,
@@ -115,6 +129,24 @@ enum Main {
 }
 
 impl Progress {
+    /// Main begins; false when it came too late.
+    fn begin(&mut self) -> bool {
+        let awaited = matches!(self.main, Main::Awaited);
+        if awaited {
+            self.main = Main::Running;
+        }
+        awaited
+    }
+
+    /// Main does not start any more; false when it has.
+    fn close(&mut self) -> bool {
+        let awaited = matches!(self.main, Main::Awaited | Main::Never);
+        if awaited {
+            self.main = Main::Never;
+        }
+        awaited
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.main, Main::Ended { .. })
     }
@@ -182,10 +214,8 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 
 impl Recorder {
     fn new(order: &RecordLog) -> anyhow::Result<Self> {
-        // Volumes are mounted there; manifests are kept beside them, in this container only.
-        let root = order.volumes.parent().unwrap_or(&order.volumes);
         Ok(Self {
-            volumes: Volumes::open_mounted(order.volumes.clone(), root.join("manifests"))?,
+            volumes: Volumes::open_mounted(order.volumes.clone(), order.manifests.clone())?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),
@@ -209,6 +239,9 @@ impl Recorder {
             () = self.done.cancelled() => return,
             () = self.gone.notified() => None,
         };
+        if connected.is_some() && !self.progress.send_if_modified(Progress::begin) {
+            return;
+        }
         let nothing_left = self.take(connected, log).await;
         tokio::select! {
             () = self.make_final(nothing_left) => {}
@@ -223,7 +256,6 @@ impl Recorder {
             self.progress.send_modify(|progress| progress.main = Main::Ended { end: None, notes: Vec::new() });
             return true;
         };
-        self.progress.send_modify(|progress| progress.main = Main::Running);
         let (progress, file) = (Arc::clone(&self.progress), self.log_file());
         let taken = tokio::task::spawn_blocking(move || {
             connected.into_std().and_then(|main| {
@@ -253,7 +285,7 @@ impl Recorder {
                 async move {
                     match kept {
                         Some(kept) => kept,
-                        None => (volume.clone(), self.volumes.seal(volume).await.map_err(Told::from)),
+                        None => (volume.clone(), self.volumes.seal(volume).await.map(in_bounds).map_err(Told::from)),
                     }
                 }
             });
@@ -307,6 +339,15 @@ async fn accept(listener: UnixListener, socket: &Path) -> Option<UnixStream> {
             None
         }
     }
+}
+
+/// With what was left out in words that are not too long: the names are main's own.
+fn in_bounds(sealed: Sealed) -> Sealed {
+    let shortened = |words: String| match words.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    };
+    Sealed { left_out: sealed.left_out.into_iter().map(shortened).collect(), ..sealed }
 }
 
 fn now() -> Instant {

@@ -2,14 +2,14 @@
 
 use super::super::agent::streamed;
 use super::super::{Refused, json};
-use super::{Progress, Recorder, now};
+use super::{Closed, Progress, Recorder, now};
 use crate::engine::{EngineError, Manifest};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::BytesMut;
 use futures_util::stream;
@@ -31,6 +31,7 @@ pub(super) fn routes(recorder: Recorder) -> Router {
         .route("/log", get(log))
         .route("/manifests/{digest}", get(manifest))
         .route("/seal", post(seal))
+        .route("/close", post(close))
         .route("/done", post(done))
         .layer(middleware::from_fn_with_state(recorder.clone(), note))
         .with_state(recorder)
@@ -54,7 +55,7 @@ struct Awaited {
     sealed: bool,
 }
 
-/// How main ended; 204 when it has not in time.
+/// How main ended; `null` when it has not in time.
 async fn end(State(recorder): State<Recorder>, Query(awaited): Query<Awaited>) -> Response {
     let known = |progress: &Progress| progress.has_ended() && (!awaited.sealed || progress.sealed.is_some());
     let mut progress = recorder.progress.subscribe();
@@ -63,7 +64,7 @@ async fn end(State(recorder): State<Recorder>, Query(awaited): Query<Awaited>) -
         Ok(Ok(progress)) => progress.end(),
         _ => None,
     };
-    end.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |end| json(StatusCode::OK, &end))
+    json(StatusCode::OK, &end)
 }
 
 /// Nothing of main is left: outputs and log are to be made final now, whatever main has said. Asked again, those that
@@ -80,6 +81,15 @@ async fn seal(State(recorder): State<Recorder>) -> StatusCode {
         recorder.gone.notify_one();
     }
     StatusCode::ACCEPTED
+}
+
+/// Main is not to start any more. If it has not, then nothing is left to do here.
+async fn close(State(recorder): State<Recorder>) -> Response {
+    let never = recorder.progress.send_if_modified(|progress| progress.close());
+    if never {
+        recorder.done.cancel();
+    }
+    json(StatusCode::OK, &Closed { started: !never })
 }
 
 /// This worker's results are known: it may end.
