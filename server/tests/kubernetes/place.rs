@@ -155,7 +155,8 @@ pub(crate) fn settings(kubeconfig: Option<PathBuf>, namespace: &str) -> Cluster 
         storage_class: None,
         initial_capacity: "16Mi".parse().unwrap(),
         worker_priority: None,
-        registry: "localhost:30503".to_owned(),
+        // So that images which the node has can be named without a registry.
+        registry: "localhost".to_owned(),
         registry_from_here: "localhost:30503".to_owned(),
         reach: Reach::Direct,
         agent_idle: Duration::from_secs(10),

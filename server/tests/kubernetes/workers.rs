@@ -3,9 +3,9 @@
 use crate::place::{PATIENCE, Place, START_GRACE, main, work};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
-use knit_api::id::RunId;
+use knit_api::id::{DataId, RunId};
 use knit_api::label::worker_name;
-use knit_server::engine::{Engine as _, EngineEvent, Observation, Started};
+use knit_server::engine::{Engine as _, EngineEvent, Mount, Observation, Started, Volume};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -208,4 +208,31 @@ async fn nodes_tell_what_they_have_and_what_is_taken() {
     assert!(node.capacity["cpu"] > "0".parse().unwrap() && node.capacity["memory"] > "1Mi".parse().unwrap());
     let status = place.engine.status();
     assert!(status.cpu_millis > 0 && status.memory_bytes > 0, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_run_is_executed_its_log_kept_and_its_outputs_made_final() {
+    let Some(mut place) = Place::new().await else { return };
+    let run = run("whole");
+    let (output, log) = (Volume::of(&DataId::new("out")), Volume::of(&DataId::new("log")));
+    let mut work = work(&run, "busybox:1");
+    work.entrypoint = ["/bin/sh", "-c", "echo working; echo made > /out/file"].map(ToOwned::to_owned).into();
+    work.outputs = vec![Mount { path: "/out".to_owned(), volume: output.clone() }];
+    work.log = Some(log.clone());
+    for volume in [&output, &log] {
+        place.engine.create_volume(volume).await.unwrap();
+    }
+    assert_eq!(place.engine.start(&work).await.unwrap(), Started::Accepted);
+    let (code, message) = place.sees(&run, ending).await;
+    assert_eq!(code, 0, "{message}");
+
+    let volumes = [output.clone(), log.clone()];
+    let sealed = place.engine.conclude(&run, &volumes, Duration::from_secs(10)).await.unwrap();
+    let entries: Vec<u64> = sealed.into_iter().map(|sealed| sealed.unwrap().entries).collect();
+    assert_eq!(entries, [1, 1], "a file each");
+    assert_eq!(place.engine.observe(&run).await.unwrap(), Observation::Absent);
+    assert_eq!(place.engine.log_tail(&run, &log, 100).await.unwrap(), b"working\n");
+    for volume in &volumes {
+        place.engine.remove_volume(volume).await.unwrap();
+    }
 }

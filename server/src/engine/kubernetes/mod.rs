@@ -4,8 +4,9 @@
 //! Reading order. [`objects`] and [`observe`] only compute: what is asked of the cluster, and what its answers mean.
 //! `client` is every call to the API server: bounded in time, repeated where that can help. `cache` watches what is
 //! ours and tells of changes. `credentials` are what an agent and its callers know each other by, `dial` a
-//! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
-//! what is done through them. `recorder` is what a worker tells, `ends` how servers learn of it at once, `conclude` what
+//! connection to a door. `workers` are Jobs from their start to their end, `claims` and `nodes` what the cluster
+//! has besides, `leftovers` what nobody removed. `agents` are Pods with volumes, `volumes` what is done through them.
+//! `recorder` is what a worker tells, `ends` how servers learn of it at once, `conclude` what
 //! they do then. [`door`] is the other side: the roles of `knitd` that run inside Pods.
 //!
 //! [`expansion`] is a helper on each node, and part of no engine.
@@ -69,7 +70,6 @@ struct Shared {
     agents: Agents,
     ends: Ends,
     capacity: Capacity,
-    entrypoints: Entrypoints,
     /// Manifests are kept there.
     store: Store,
 }
@@ -89,7 +89,12 @@ impl KubernetesEngine {
         let agents = Agents::new(&settings, &client, &cache);
         let ends = Ends::new(&settings, &client, &cache);
         let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, ends, entrypoints, capacity, store }) })
+        let shared = Shared { settings, client, cache, agents, ends, entrypoints, capacity, store };
+        // For the status, which is told without asking.
+        if let Err(error) = shared.nodes().await {
+            tracing::warn!(%error, "what the cluster has is not known yet");
+        }
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
