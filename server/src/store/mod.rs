@@ -40,7 +40,7 @@ pub use signals::Listener;
 pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
-use engine::{Database, Db, Value, repeatable};
+use engine::{Database, Db, Value, repeatable, whole};
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageQuery;
 use knit_api::run::{Exit, RunStatus};
@@ -279,10 +279,10 @@ impl Store {
         Ok(Self { db })
     }
 
-    /// True when the database answers, and soon.
+    /// True when the database answers, and soon. A connection that broke is no reason to say no.
     pub async fn is_ready(&self) -> bool {
-        let answer = tokio::time::timeout(SOON, self.db.rows("select 1", &[])).await;
-        answer.is_ok_and(|answer| answer.is_ok())
+        let answer = async { whole!("asking whether it is ready", self.db.rows("select 1", &[])) };
+        tokio::time::timeout(SOON, answer).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// How many connections to the database there are, and how many of them do nothing.

@@ -416,3 +416,6 @@ impl ServerCertVerifier for Pinned {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

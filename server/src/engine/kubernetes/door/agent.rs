@@ -261,7 +261,7 @@ fn stream_of(body: Body) -> ByteStream {
 }
 
 /// A stream as an answer that says in its end why it failed.
-pub(super) fn streamed(stream: ByteStream) -> Response {
+pub(in super::super) fn streamed(stream: ByteStream) -> Response {
     let announced = [(header::TRAILER, HeaderValue::from_static(FAILED))];
     (announced, Body::new(Telling { stream: Some(stream) })).into_response()
 }

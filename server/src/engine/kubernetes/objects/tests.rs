@@ -377,7 +377,7 @@ fn an_agent_is_a_pod_beside_its_volumes_that_reads_them_or_writes() {
         let container = &spec["containers"][0];
         assert_eq!(container["name"], "dataagt");
         let line = format!(
-            "agent --volumes /volumes --mode {word} --credentials /credentials --scratch /scratch --port 18082"
+            "agent --volumes /volumes --mode {word} --credentials /credentials --scratch /scratch --port 18082 --idle 150s"
         );
         assert_eq!(container["args"], json!(line.split_whitespace().collect::<Vec<_>>()));
         assert_eq!(
