@@ -94,7 +94,8 @@ impl Place {
         });
         self.make(&self.claims(), claim).await;
         let bound = async {
-            while self.claims().get(name).await.unwrap().status.and_then(|status| status.phase).as_deref() != Some("Bound")
+            while self.claims().get(name).await.unwrap().status.and_then(|status| status.phase).as_deref()
+                != Some("Bound")
             {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -104,10 +105,8 @@ impl Place {
 
     /// A Pod that writes to these claims, on a node that is not there.
     async fn writer(&self, node: &str, claims: &[&str]) {
-        let volumes: Vec<Value> = claims
-            .iter()
-            .map(|name| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } }))
-            .collect();
+        let volumes: Vec<Value> =
+            claims.iter().map(|name| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } })).collect();
         let mounts: Vec<Value> =
             claims.iter().map(|name| json!({ "name": name, "mountPath": format!("/{name}") })).collect();
         let pod = json!({

@@ -90,7 +90,8 @@ async fn empty_cluster(folder: &Path) -> PathBuf {
     async fn answer(request: Request) -> Response {
         let query = request.uri().query().unwrap_or_default();
         if query.contains("watch=true") || query.contains("watch=1") {
-            return Body::from_stream(futures_util::stream::pending::<Result<String, std::io::Error>>()).into_response();
+            return Body::from_stream(futures_util::stream::pending::<Result<String, std::io::Error>>())
+                .into_response();
         }
         let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
         axum::Json(list).into_response()
