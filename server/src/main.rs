@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Role {
     /// Runs the server of an embedded installation in the foreground.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Serves the volumes of a Pod to servers; nothing that a person calls.
     #[command(hide = true)]
     Agent(agent::Settings),
@@ -191,7 +191,7 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(serve)))
+    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(*serve)))
 }
 
 /// How the process ends.
