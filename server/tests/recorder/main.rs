@@ -170,8 +170,11 @@ async fn a_program_starts_with_no_signal_held_back_or_ignored() {
     assert_eq!(main.ends(), Some(0));
     worker.end().await;
     let said = String::from_utf8(worker.log().await).unwrap();
-    let masks: Vec<_> = said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(masks, ["0000000000000000"; 2], "{said}");
+    // Only of the signals that have names: those between them and the real-time ones belong to the C library.
+    let named =
+        |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok().map(|mask| mask & 0x7fff_ffff);
+    let masks: Vec<_> = said.lines().filter_map(named).collect();
+    assert_eq!(masks, [0, 0], "{said}");
 }
 
 #[tokio::test]
