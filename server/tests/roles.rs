@@ -94,7 +94,7 @@ async fn empty_cluster(folder: &Path) -> PathBuf {
                 .into_response();
         }
         let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
-        axum::Json(list).into_response()
+        ([(axum::http::header::CONTENT_TYPE, "application/json")], list.to_string()).into_response()
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());

@@ -94,7 +94,7 @@ impl Cluster {
     ! tr '\0' ' ' <"/proc/$$/cmdline" | grep -qF ' {namespace} ' || kill -KILL $$
 ) &
 exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
-    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace 10s
+    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace 30s
 "#,
             tests = std::process::id(),
             namespace = self.namespace,

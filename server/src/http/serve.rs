@@ -67,11 +67,13 @@ pub async fn serve_as<S>(
     serve_begun(listener, CONNECTIONS, begin, service, stopping, cut).await;
 }
 
-/// Speaks TLS alone, on at most so many connections at one time.
+/// Speaks TLS alone, on at most so many connections at one time, each of which holds at most `unsent` bytes that are
+/// encrypted and not yet taken by the system.
 pub(crate) async fn serve_tls<S>(
     listener: TcpListener,
     connections: usize,
     tls: TlsAcceptor,
+    unsent: usize,
     service: S,
     stopping: CancellationToken,
     cut: CancellationToken,
@@ -79,7 +81,10 @@ pub(crate) async fn serve_tls<S>(
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let begin = move |stream| {
-        let accepting = tokio::time::timeout(HANDSHAKE, tls.accept(Moving::new(stream)));
+        let accepting = {
+            let accepted = tls.accept_with(Moving::new(stream), |tls| tls.set_buffer_limit(Some(unsent)));
+            tokio::time::timeout(HANDSHAKE, accepted)
+        };
         async move { accepting.await?.map(|stream| Some((Box::new(stream) as Box<dyn Spoken>, true))) }
     };
     serve_begun(listener, connections, begin, service, stopping, cut).await;

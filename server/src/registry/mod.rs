@@ -60,11 +60,12 @@ async fn handle(State(registry): State<Registry>, request: Request) -> Response 
     let wire = request.extensions().get::<Wire>().copied().unwrap_or(LOCAL);
     let mut template = None;
     let answer = async {
-        let route = route::parse(request.uri().path())?;
-        template = Some(Template(route.template()));
-        let purpose = Purpose::of(&route, request.method());
+        let route = route::parse(request.uri().path());
+        template = route.as_ref().ok().map(|route| Template(route.template()));
+        // Who may not ask does not learn what there could be.
+        let purpose = route.as_ref().map_or(Purpose::Other, |route| Purpose::of(route, request.method()));
         registry.auth.check(purpose, wire, request.headers(), request.uri())?;
-        registry.answer(route, request).await
+        registry.answer(route?, request).await
     };
     let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);

@@ -9,6 +9,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("../../migrations/0004.sql")),
     (5, include_str!("../../migrations/0005.sql")),
     (6, include_str!("../../migrations/0006.sql")),
+    (7, include_str!("../../migrations/0007.sql")),
 ];
 /// The version of the last file.
 pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -29,7 +30,10 @@ pub(super) async fn migrate(db: &Database) -> Result<()> {
         if found > NEWEST {
             return Err(StoreError::TooNew { found, known: NEWEST });
         }
-        changed |= found < *version;
+        // What is new is left without figures: PostgreSQL takes a table that it has none of for a small one, and one
+        // that was empty when it took them for an empty one, which it then reads whole to find anything, also when it
+        // has long grown.
+        changed |= found > 0 && found < *version;
     }
     analyze(db, changed).await.map_err(|error| error.during("analyzing the database"))
 }
@@ -68,13 +72,13 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
 }
 
 /// Without true figures about its tables a database chooses bad ways through them. PostgreSQL takes them by itself
-/// from time to time, and here when the tables are `new`; SQLite only when it is told to.
-pub(super) async fn analyze(db: &Database, new: bool) -> Db<()> {
+/// from time to time, and here when tables were `changed`; SQLite only when it is told to.
+pub(super) async fn analyze(db: &Database, changed: bool) -> Db<()> {
     if let Database::Sqlite { .. } = db {
         return db.take_figures().await;
     }
     let mut tx: Tx = db.begin().await?;
-    if new {
+    if changed {
         tx.script("analyze".to_owned()).await?;
     }
     tx.commit().await

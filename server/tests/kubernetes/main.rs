@@ -2,6 +2,7 @@
 //! KUBECONFIG they are skipped, and say so.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod ends;
 mod place;
 mod unreachable;
 mod volumes;
