@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// How long the cluster may take for what follows by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The grace of what keeps a worker from starting.
-pub(crate) const START_GRACE: Duration = Duration::from_secs(4);
+pub(crate) const START_GRACE: Duration = Duration::from_secs(8);
 /// On every namespace of a test: what an interrupted run leaves is found by it.
 const LABEL: &str = "knit-tests/engine";
 
