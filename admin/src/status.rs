@@ -108,10 +108,11 @@ fn table(dir: &Path, profile: &Profile, status: &ServerStatus) -> Table {
     table.row(["engine".into(), health(&status.engine), status.engine.detail.as_str().into()]);
     table.row(["workers", "", format!("network: {}", status.worker_network).as_str()]);
     table.row(["registry".into(), health(&status.registry), status.registry.detail.as_str().into()]);
-    let disk = &status.disk;
-    let free = format!("{} free of {} at {}", bytes(disk.free), bytes(disk.total), dir.display());
-    let tight = disk.free < disk.total / 20;
-    table.row(["disk".into(), if tight { Cell::toned("LOW", Tone::Bad) } else { ok() }, free.into()]);
+    if let Some(disk) = &status.disk {
+        let free = format!("{} free of {} at {}", bytes(disk.free), bytes(disk.total), dir.display());
+        let tight = disk.free < disk.total / 20;
+        table.row(["disk".into(), if tight { Cell::toned("LOW", Tone::Bad) } else { ok() }, free.into()]);
+    }
     let runs = status.runs.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ");
     table.row(["Runs", "", if runs.is_empty() { "none yet" } else { runs.as_str() }]);
     table
@@ -154,7 +155,7 @@ mod tests {
             engine: Health { ok: false, detail: "no cgroups".into() },
             registry: well("127.0.0.1:30503"),
             worker_network: "none".into(),
-            disk: Disk { total: 100 << 30, free: 4 << 30 },
+            disk: Some(Disk { total: 100 << 30, free: 4 << 30 }),
             runs: BTreeMap::from([("done".into(), 3), ("waiting".into(), 1)]),
         };
         (profile, status)

@@ -20,7 +20,7 @@ pub struct Cluster {
     /// What a Run is given of a resource for which its Plan does not ask.
     #[serde(rename = "defaultResources", default)]
     pub default_resources: Resources,
-    /// Network of workers: `none` or `host`, on a cluster whatever its administrator made it.
+    /// Network of workers: `none` or `host`; `cluster` for whatever a cluster's administrator made it.
     #[serde(rename = "workerNetwork")]
     pub worker_network: String,
     /// What is cut off or refused when it is larger.

@@ -82,11 +82,12 @@ pub struct ServerStatus {
     pub engine: Health,
     /// Where images are pushed to.
     pub registry: Health,
-    /// Network of workers: `none` or `host`.
+    /// Network of workers: `none` or `host`; `cluster` for whatever a cluster's administrator made it.
     #[serde(rename = "workerNetwork")]
     pub worker_network: String,
-    /// Bytes on the disk that holds the installation.
-    pub disk: Disk,
+    /// Bytes on the disk that holds the installation, where the server keeps anything on a disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
     /// Number of Runs by status; statuses without any are left out.
     pub runs: std::collections::BTreeMap<String, u64>,
 }

@@ -2,6 +2,7 @@
 
 use crate::content::ContentStore;
 use crate::engine::Engine;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::wake::Wake;
@@ -17,10 +18,14 @@ pub struct App {
     pub store: Store,
     /// Where bytes and work live.
     pub engine: Arc<dyn Engine>,
-    /// Blobs of images.
-    pub content: Arc<ContentStore>,
+    /// Blobs of images, where this process has any.
+    pub content: Option<Arc<ContentStore>>,
     /// Signals.
     pub wake: Arc<Wake>,
-    /// Cancelled when the process is asked to stop.
+    /// What this process counts of itself.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the process is asked to stop: nothing is begun any more that is not asked for.
     pub stopping: CancellationToken,
+    /// Cancelled when no request is taken any more. Those who wait for something are answered.
+    pub closing: CancellationToken,
 }

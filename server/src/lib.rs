@@ -17,6 +17,7 @@ pub mod engine;
 pub mod http;
 pub mod log_file;
 pub mod loops;
+pub mod metrics;
 mod private;
 pub mod registry;
 pub mod relay;

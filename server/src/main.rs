@@ -1,5 +1,6 @@
-//! knitd: the server's process and its roles. `serve` is the server; `shim` is what it starts beside each container,
-//! the others what runs inside Pods, and none of them is anything a person calls.
+//! knitd: the server's process and its roles. `serve` is the server, `volume-expander` a helper of a cluster's node;
+//! `shim` is what the server starts beside each container, the others what runs inside Pods, and none of these is
+//! anything a person calls.
 
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
@@ -11,10 +12,13 @@ use knit_server::engine::kubernetes::door;
 use knit_server::engine::kubernetes::door::agent;
 use knit_server::engine::kubernetes::door::check_empty::CheckEmpty;
 use knit_server::engine::kubernetes::door::record::RecordLog;
+use knit_server::engine::kubernetes::expansion;
 use knit_server::log_file::LogFile;
 use knit_server::serve::{self, Listening};
-use knit_server::settings::{self, Cluster, Layout, Reach, Settings, WorkerNetwork, duration};
+use knit_server::settings::{self, Cluster, Layout, Reach, Settings, TlsFiles, WorkerNetwork, duration};
+use knit_server::store::{self, Store};
 use knit_server::transfers::BLOCKING_THREADS;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -35,8 +39,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Runs the server of an embedded installation in the foreground.
+    /// Runs the server in the foreground, or the part of it that `--roles` names.
     Serve(Box<Serve>),
+    /// Grows the volumes that Pods of one node fill up.
+    VolumeExpander(VolumeExpander),
+    /// Brings a PostgreSQL database to the schema of this version, and ends.
+    Migrate(Migrate),
     /// Serves the volumes of a Pod to servers; nothing that a person calls.
     #[command(hide = true)]
     Agent(agent::Settings),
@@ -49,33 +57,20 @@ enum Role {
 }
 
 #[derive(Debug, Args)]
+struct Migrate {
+    /// File with the URL of the database; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    database_file: PathBuf,
+}
+
+/// By itself `knitd serve` is all of an embedded installation. With PostgreSQL and a cluster its roles can be played by
+/// any number of processes.
+#[derive(Debug, Args)]
 struct Serve {
-    /// Folder of the installation; made if need be.
+    /// Folder of the installation; made if need be. Needed for SQLite, for this machine's engine, and for the
+    /// registry.
     #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
-
-    /// Where the API listens; port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30803")]
-    listen: SocketAddr,
-
-    /// Where the image registry listens; port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30503")]
-    registry_listen: SocketAddr,
-
-    #[command(flatten)]
-    access: Access,
-
-    /// Network of the containers.
-    #[arg(long, value_name = "NETWORK", default_value = "none")]
-    worker_network: WorkerNetwork,
-
-    /// How long containers may take to end when they are stopped.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    grace: Duration,
-
-    /// Largest log of one Run.
-    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
-    log_limit: u64,
+    dir: Option<PathBuf>,
 
     /// What this process does; everything when nothing is said.
     #[arg(long, value_name = "ROLE,...", value_delimiter = ',')]
@@ -86,9 +81,86 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     database_file: Option<PathBuf>,
 
+    /// Network of the containers on this machine.
+    #[arg(long, value_name = "NETWORK", default_value = "none")]
+    worker_network: WorkerNetwork,
+
+    /// How long containers may take to end when they are stopped, and requests when the server stops.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    grace: Duration,
+
+    /// How long to take requests on when asked to stop, so that others learn first that none are to be sent here.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    drain_delay: Duration,
+
+    /// Largest log of one Run.
+    #[arg(long, value_name = "BYTES", default_value = "1Gi", value_parser = bytes)]
+    log_limit: u64,
+
+    /// Connections to the PostgreSQL database at one time.
+    #[arg(long, value_name = "NUMBER", default_value_t = store::CONNECTIONS, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    database_connections: u32,
+
+    /// Time between two looks for what no row knows: volumes, workers, content of images.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    housekeeping: Duration,
+
+    #[command(flatten)]
+    ports: OnPorts,
+
     #[command(flatten)]
     cluster: OnCluster,
 
+    #[command(flatten)]
+    log: ServerLog,
+}
+
+/// Where the server is reached, and by whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Ports")]
+struct OnPorts {
+    /// Where the API listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30803")]
+    listen: SocketAddr,
+
+    /// Where the image registry listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:30503")]
+    registry_listen: SocketAddr,
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered, in every role, over plain HTTP and to everyone.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
+
+    /// File with the token that API and registry ask for; only its owner may read it.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
+    token_file: Option<PathBuf>,
+
+    /// Ask for no token. Whoever reaches the API can start containers: only on loopback addresses.
+    #[arg(long)]
+    no_auth: bool,
+
+    /// Certificate of API and registry, with those that lead to its authority (PEM). Read anew when it changes. The
+    /// registry speaks plain HTTP on the same port as well.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Speak plain HTTP also beyond loopback addresses: something in front of this process speaks TLS.
+    #[arg(long, conflicts_with = "tls_cert")]
+    insecure_http: bool,
+
+    /// Let everyone pull images by their names; pushing still takes the token. The nodes of a cluster need it.
+    #[arg(long)]
+    registry_anonymous_pull: bool,
+}
+
+/// The server's own log.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Log")]
+struct ServerLog {
     /// The server's own log, in place of stderr: at 10 MiB it is put aside as FILE.1, that one as FILE.2.
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
@@ -98,8 +170,43 @@ struct Serve {
     log_format: LogFormat,
 }
 
-/// Executing Runs on Kubernetes in place of this machine.
+/// One process on each node, for the volumes of Data that are mounted there.
 #[derive(Debug, Args)]
+struct VolumeExpander {
+    /// The node.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node_name: String,
+
+    /// Namespaces of the volumes.
+    #[arg(value_name = "NAMESPACE", required = true)]
+    namespaces: Vec<String>,
+
+    /// A volume grows when less than this is free in it.
+    #[arg(long, value_name = "BYTES", default_value = "1Gi", env = "MARGIN", value_parser = bytes)]
+    margin: u64,
+
+    /// By how much it grows.
+    #[arg(long, value_name = "BYTES", default_value = "5Gi", env = "DELTA", value_parser = bytes)]
+    delta: u64,
+
+    /// How often to look.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    interval: Duration,
+
+    /// The cluster that this file leads to; else the one that this process runs on.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    log: ServerLog,
+}
+
+/// Executing Runs on Kubernetes in place of this machine.
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "On Kubernetes")]
 struct OnCluster {
     /// Execute Runs on the cluster that this file leads to.
@@ -151,20 +258,9 @@ struct OnCluster {
     start_grace: Duration,
 }
 
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Access {
-    /// File with the token that API and registry ask for; only its owner may read it.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Ask for no token. Whoever reaches the API can start containers.
-    #[arg(long)]
-    no_auth: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LogFormat {
+    #[default]
     Text,
     Json,
 }
@@ -178,24 +274,23 @@ fn main() -> ExitCode {
     if role == "wrap" {
         return door::wrap::main();
     }
-    let serve = match Cli::parse().role {
-        Role::Serve(serve) => serve,
-        Role::Agent(settings) => {
-            return ended(start_logging(LogFormat::Text, None).and_then(|()| beside(agent::run(settings))));
-        }
-        Role::CheckEmpty(check) => return ended(check.run()),
-        Role::RecordLog(record) => return ended(record_log(record)),
-    };
-    if let Err(refused) = serve.check() {
-        refused.exit();
-    }
     #[cfg(feature = "failpoints")]
     let _scenario = die_at_fail_points();
-    ended(start_logging(serve.log_format, serve.log_file.as_deref()).and_then(|()| run(*serve)))
-}
-
-/// How the process ends.
-fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    // Fails only when a provider is installed already; then there is one, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = match Cli::parse().role {
+        Role::Serve(serve) => {
+            if let Err(refused) = serve.check() {
+                refused.exit();
+            }
+            start_logging(&serve.log).and_then(|()| run(*serve))
+        }
+        Role::Migrate(migrate) => start_logging(&ServerLog::default()).and_then(|()| block_on(migrate.run())),
+        Role::VolumeExpander(expander) => start_logging(&expander.log).and_then(|()| expand(expander)),
+        Role::Agent(settings) => start_logging(&ServerLog::default()).and_then(|()| block_on(agent::run(settings))),
+        Role::CheckEmpty(check) => check.run(),
+        Role::RecordLog(record) => start_logging(&ServerLog::default()).and_then(|()| block_on(record.run())),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -203,14 +298,6 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Plays a role beside volumes, in a Pod.
-fn beside(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let runtime = start_runtime()?;
-    let outcome = runtime.block_on(role);
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
 }
 
 /// Arms the fail-points named in `FAILPOINTS`. Where one of them says `panic`, the process ends at that very
@@ -229,86 +316,136 @@ fn die_at_fail_points() -> fail::FailScenario<'static> {
 
 fn run(serve: Serve) -> anyhow::Result<()> {
     let settings = serve.settings()?;
-    let runtime = start_runtime()?;
-    let outcome = runtime.block_on(serve::serve(settings, announce));
+    block_on(serve::serve(settings, announce))
+}
+
+fn expand(expander: VolumeExpander) -> anyhow::Result<()> {
+    let kubeconfig = expander.kubeconfig;
+    let settings = expansion::Settings {
+        node: expander.node_name,
+        namespaces: expander.namespaces,
+        margin: expander.margin,
+        delta: expander.delta,
+        interval: expander.interval,
+    };
+    block_on(serve::expand_volumes(settings, kubeconfig, expander.metrics_listen))
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // Few threads: the work is waiting, and each idle thread costs memory.
+    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus.clamp(2, 4))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(work);
     // All is settled by now; a blocking call that hangs must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-fn start_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    // Fails only when a provider is installed already; then there is one, which is what is wanted.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // Few threads: the work is waiting, and each idle thread costs memory.
-    let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpus.clamp(2, 4))
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()
-        .context("starting the runtime")
-}
-
-/// One thread waits; what takes long has threads of its own.
-fn record_log(record: RecordLog) -> anyhow::Result<()> {
-    start_logging(LogFormat::Text, None)?;
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    let outcome = runtime.block_on(record.run());
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    outcome
+impl Migrate {
+    async fn run(self) -> anyhow::Result<()> {
+        let store = Store::open_postgres(&read_database_url(&self.database_file)?).await?;
+        store.close().await;
+        tracing::info!(version = Store::SCHEMA, "the database has the schema of this version");
+        Ok(())
+    }
 }
 
 impl Serve {
     /// Refuses what the grammar cannot: flags that each are fine and together are not.
     fn check(&self) -> Result<(), clap::Error> {
-        if self.access.no_auth && self.worker_network == WorkerNetwork::Host {
-            return Err(Cli::command().error(
-                ErrorKind::ArgumentConflict,
+        let refuse = |why: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, why));
+        if self.ports.no_auth && self.worker_network == WorkerNetwork::Host {
+            return refuse(
                 "--no-auth and --worker-network host exclude each other: any container could reach the API and \
                  start further ones; use --token-file FILE, or --worker-network none",
-            ));
+            );
         }
-        Ok(())
+        if self.cluster.is_meant() && self.cluster.image.is_none() {
+            return refuse("--image IMAGE is needed with a cluster: the image of knitd, for what runs in its Pods");
+        }
+        let decided = self.ports.token_file.is_some() || self.ports.no_auth;
+        // What stands in files does not decide, only that it is there.
+        let settings = self.without_secrets().map(|settings| Settings {
+            token: self.ports.token_file.as_ref().map(|_| String::new()),
+            database: self.database_file.as_ref().map(|_| String::new()),
+            ..settings
+        });
+        match settings {
+            Ok(settings) => settings.check(decided).or_else(|why| refuse(&why.to_string())),
+            Err(error) => refuse(&format!("{error:#}")),
+        }
+    }
+
+    fn roles(&self) -> BTreeSet<settings::Role> {
+        if self.roles.is_empty() { Settings::all_roles() } else { self.roles.iter().copied().collect() }
     }
 
     fn settings(self) -> anyhow::Result<Settings> {
-        let root = std::path::absolute(&self.dir).with_context(|| format!("--dir {}", self.dir.display()))?;
         Ok(Settings {
-            layout: Layout::new(root),
-            listen: self.listen,
-            registry_listen: self.registry_listen,
-            token: self.access.token_file.as_deref().map(read_token).transpose()?,
+            token: self.ports.token_file.as_deref().map(read_token).transpose()?,
+            database: self.database_file.as_deref().map(read_database_url).transpose()?,
+            ..self.without_secrets()?
+        })
+    }
+
+    /// What the command line says, without what stands in files that it names.
+    fn without_secrets(&self) -> anyhow::Result<Settings> {
+        let root = |dir: &PathBuf| std::path::absolute(dir).with_context(|| format!("--dir {}", dir.display()));
+        let ports = &self.ports;
+        let tls = ports.tls_cert.clone().zip(ports.tls_key.clone());
+        Ok(Settings {
+            layout: self.dir.as_ref().map(root).transpose()?.map(Layout::new),
+            listen: ports.listen,
+            registry_listen: ports.registry_listen,
+            metrics_listen: ports.metrics_listen,
+            token: None,
+            tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+            insecure_http: ports.insecure_http,
+            anonymous_pull: ports.registry_anonymous_pull,
+            drain_delay: self.drain_delay,
             worker_network: self.worker_network,
             grace: self.grace,
             log_limit: self.log_limit,
-            roles: if self.roles.is_empty() { Settings::all_roles() } else { self.roles.iter().copied().collect() },
-            database: self.database_file.as_deref().map(read_database_url).transpose()?,
-            cluster: self.cluster.settings(self.log_limit, self.registry_listen)?,
+            roles: self.roles(),
+            database: None,
+            database_connections: self.database_connections,
+            lease: settings::LEASE,
+            housekeeping: self.housekeeping,
+            cluster: self.cluster.settings(self.log_limit, ports.registry_listen),
         })
     }
 }
 
 impl OnCluster {
-    fn settings(self, log_limit: u64, registry: SocketAddr) -> anyhow::Result<Option<Cluster>> {
-        if self.kubeconfig.is_none() && !self.in_cluster {
-            return Ok(None);
+    /// Whether Runs are to execute on a cluster.
+    fn is_meant(&self) -> bool {
+        self.kubeconfig.is_some() || self.in_cluster
+    }
+
+    fn settings(&self, log_limit: u64, registry: SocketAddr) -> Option<Cluster> {
+        if !self.is_meant() {
+            return None;
         }
-        let image = self.image.context("--image IMAGE is needed with a cluster: the image of knitd, for agents")?;
-        Ok(Some(Cluster {
-            kubeconfig: self.kubeconfig,
-            namespace: self.namespace,
-            image,
-            storage_class: self.storage_class,
-            initial_capacity: self.initial_capacity,
-            worker_priority: self.worker_priority,
-            registry: self.registry_name,
-            registry_from_here: self.registry_from_here.unwrap_or_else(|| registry.to_string()),
+        let this = self.clone();
+        Some(Cluster {
+            kubeconfig: this.kubeconfig,
+            namespace: this.namespace,
+            image: this.image.unwrap_or_default(),
+            storage_class: this.storage_class,
+            initial_capacity: this.initial_capacity,
+            worker_priority: this.worker_priority,
+            registry: this.registry_name,
+            registry_from_here: this.registry_from_here.unwrap_or_else(|| registry.to_string()),
             reach: self.reach,
             agent_idle: self.agent_idle,
             start_grace: self.start_grace,
             log_limit,
-        }))
+        })
     }
 }
 
@@ -323,11 +460,12 @@ fn read_database_url(path: &Path) -> anyhow::Result<String> {
 
 /// Tells whoever started this process where to reach it, in one line of JSON; then nothing more comes.
 fn announce(at: Listening) {
-    let line = serde_json::json!({
-        "api": at.api.to_string(),
-        "registry": at.registry.to_string(),
-        "pid": std::process::id(),
-    });
+    let mut line = serde_json::json!({ "pid": std::process::id() });
+    for (port, address) in [("api", at.api), ("registry", at.registry), ("metrics", at.metrics)] {
+        if let Some(address) = address {
+            line[port] = address.to_string().into();
+        }
+    }
     let mut stdout = std::io::stdout().lock();
     // Nobody may be listening; that is no reason not to serve.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
@@ -354,7 +492,7 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
     Ok(token)
 }
 
-fn start_logging(format: LogFormat, file: Option<&Path>) -> anyhow::Result<()> {
+fn start_logging(ServerLog { log_file: file, log_format: format }: &ServerLog) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("KNITD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let (writer, colour) = match file {
         Some(path) => {
@@ -391,27 +529,63 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    #[test]
-    fn access_must_be_decided() {
-        let parse = |args: &[&str]| Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat());
-        assert!(parse(&["--no-auth"]).is_ok());
-        assert!(parse(&["--token-file", "t"]).is_ok());
-        assert!(parse(&[]).is_err());
-        assert!(parse(&["--no-auth", "--token-file", "t"]).is_err());
+    /// What becomes of a command line of `knitd serve`: nothing, or the words it is refused with.
+    fn refused(line: &str) -> Option<String> {
+        let parsed = Cli::try_parse_from(["knitd", "serve"].into_iter().chain(line.split_whitespace()));
+        let Role::Serve(serve) = (match parsed {
+            Ok(cli) => cli.role,
+            Err(error) => return Some(error.to_string()),
+        }) else {
+            panic!("another role")
+        };
+        let error = serve.check().err()?;
+        assert_eq!(error.exit_code(), 2);
+        Some(error.to_string())
     }
 
     #[test]
-    fn containers_on_the_network_need_a_token_on_the_api() {
-        let check = |args: &[&str]| {
-            let line = Cli::try_parse_from([&["knitd", "serve", "--dir", "d"], args].concat()).unwrap();
-            let Role::Serve(serve) = line.role else { panic!("it serves") };
-            serve.check()
-        };
-        let refused = check(&["--no-auth", "--worker-network", "host"]).unwrap_err();
-        assert_eq!(refused.exit_code(), 2);
-        assert!(refused.to_string().contains("--token-file"), "{refused}");
-        assert!(check(&["--no-auth"]).is_ok());
-        assert!(check(&["--token-file", "t", "--worker-network", "host"]).is_ok());
+    fn only_what_can_work_and_is_safe_is_started() {
+        let cluster = "--database-file db --kubeconfig k --image knitd";
+        for (line, words) in [
+            ("--dir d --no-auth".to_owned(), None),
+            ("--dir d --token-file t".to_owned(), None),
+            ("--dir d".to_owned(), Some("--token-file FILE, or --no-auth")),
+            ("--dir d --no-auth --token-file t".to_owned(), Some("cannot be used with")),
+            ("--no-auth".to_owned(), Some("--dir DIR is needed")),
+            ("--dir d --no-auth --worker-network host".to_owned(), Some("--token-file")),
+            ("--dir d --token-file t --worker-network host".to_owned(), None),
+            ("--dir d --token-file t --listen 0.0.0.0:1".to_owned(), Some("--tls-cert FILE")),
+            ("--dir d --token-file t --listen 0.0.0.0:1 --insecure-http".to_owned(), None),
+            ("--dir d --token-file t --listen 0.0.0.0:1 --tls-cert c --tls-key k".to_owned(), None),
+            ("--dir d --token-file t --tls-cert c".to_owned(), Some("--tls-key")),
+            ("--dir d --no-auth --listen 0.0.0.0:1 --tls-cert c --tls-key k".to_owned(), Some("use --token-file")),
+            ("--dir d --no-auth --roles api".to_owned(), Some("--roles leaves out projection")),
+            ("--dir d --no-auth --kubeconfig k".to_owned(), Some("--image IMAGE")),
+            ("--dir d --no-auth --kubeconfig k --image knitd".to_owned(), None),
+            ("--no-auth --kubeconfig k --image knitd --roles api".to_owned(), Some("SQLite serves one process")),
+            (format!("{cluster} --roles projection"), None),
+            (format!("{cluster} --roles api,backend --token-file t"), None),
+            (format!("{cluster} --roles api"), Some("--token-file FILE, or --no-auth")),
+            (format!("{cluster} --roles registry --no-auth"), Some("the registry keeps images there")),
+            ("--roles registry --dir d --token-file t --registry-anonymous-pull".to_owned(), None),
+        ] {
+            match (refused(&line), words) {
+                (None, None) => {}
+                (Some(why), Some(words)) if why.contains(words) => {}
+                (outcome, _) => panic!("{line}: {outcome:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_is_read_at_eighty_columns() {
+        for role in ["serve", "volume-expander"] {
+            let mut command = Cli::command().term_width(80);
+            let help = command.find_subcommand_mut(role).unwrap().clone().term_width(80).render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
     }
 
     #[test]

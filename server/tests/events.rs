@@ -292,7 +292,7 @@ async fn streams_end_when_the_server_stops() {
     all.until("quiet").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (service, stopping) = (http::service(server.app.clone()), server.app.stopping.clone());
+    let (service, stopping) = (http::service(server.app.clone()), server.app.closing.clone());
     let port = tokio::spawn(http::serve::serve(listener, service, stopping, CancellationToken::new()));
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /api/runs/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -300,7 +300,7 @@ async fn streams_end_when_the_server_stops() {
     let ((), end) = tokio::join!(
         async {
             tokio::task::yield_now().await;
-            server.app.stopping.cancel();
+            server.app.closing.cancel();
         },
         all.next()
     );

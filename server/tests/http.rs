@@ -10,6 +10,7 @@ use fake::Server;
 use http_body_util::BodyExt;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
+use knit_server::content::ContentStore;
 use knit_server::settings::Settings;
 use knit_server::{clock, http, loops, registry};
 use serde_json::{Value, json};
@@ -684,7 +685,7 @@ async fn a_wait_ends_when_the_server_stops() {
     let plan = registered(&server, &plan_of("a:b")).await;
     let run = run_of(&server, &plan, RunStatus::Starting).await;
     let waiting = format!("/api/runs/{run}/wait?timeout=300");
-    let (answer, ()) = tokio::join!(call(&server, "GET", &waiting), async { server.app.stopping.cancel() });
+    let (answer, ()) = tokio::join!(call(&server, "GET", &waiting), async { server.app.closing.cancel() });
     assert_eq!(answer.json()["status"], "starting");
 }
 
@@ -742,13 +743,17 @@ async fn what_there_is_to_execute_runs_on_is_told_to_users() {
     assert_eq!(refused.status, 500, "{}", refused.text);
 }
 
+fn content(server: &Server) -> Arc<ContentStore> {
+    server.app.content.clone().expect("every server of these tests has images")
+}
+
 /// A server whose registry listens.
 async fn with_registry() -> (Server, tokio::task::JoinHandle<()>) {
     let mut server = fake::server(None).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = Settings { registry_listen: listener.local_addr().unwrap(), ..(*server.app.settings).clone() };
     server.app.settings = Arc::new(settings);
-    let router = registry::router(Arc::clone(&server.app.content), registry::Auth::new(None));
+    let router = registry::router(content(&server), registry::Auth::new(None), Arc::clone(&server.app.metrics));
     let (stopping, cut) = (server.app.stopping.clone(), CancellationToken::new());
     (server, tokio::spawn(http::serve::serve(listener, router, stopping, cut)))
 }
@@ -771,7 +776,7 @@ async fn each_part_of_the_status_says_for_itself_whether_it_works_and_why_not() 
     assert!(database.0 && !engine.0 && registry.0);
     assert!(engine.1.contains("the test says so") && engine.1.contains("fake (in memory)"), "{}", engine.1);
 
-    let blobs = server.app.content.root().join("blobs");
+    let blobs = content(&server).root().join("blobs");
     std::fs::rename(&blobs, blobs.with_extension("away")).unwrap();
     let [_, _, registry] = parts().await;
     assert!(!registry.0 && registry.1.contains("blobs"), "{}", registry.1);

@@ -1,6 +1,7 @@
 //! What this machine can: a test that needs more is skipped with one loud line, which `tests/run` counts. All
 //! crates' tests skip this way and no other.
 
+use crate::cluster;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -8,8 +9,10 @@ use std::path::PathBuf;
 pub const ROOT: &str = "root";
 /// Needs Debian's static busybox, of which the images of the stories are made.
 pub const BUSYBOX: &str = "busybox";
+/// Needs to see the disk and the processes of whatever executes Runs.
+pub const NODE: &str = "the cluster's node";
 
-/// True when this machine has everything that is named: [`ROOT`], or a program on PATH. Otherwise says
+/// True when this machine has everything that is named: [`ROOT`], [`NODE`], or a program on PATH. Otherwise says
 /// on stderr, past the capture of the test's output, which test is skipped and why.
 pub fn able(needs: &[&str]) -> bool {
     let missing: Vec<&str> = needs.iter().copied().filter(|need| !has(need)).collect();
@@ -29,7 +32,11 @@ pub fn skipped(what: &str, why: &str) {
 }
 
 fn has(need: &str) -> bool {
-    if need == ROOT { rustix::process::geteuid().is_root() } else { find(need).is_some() }
+    match need {
+        ROOT => rustix::process::geteuid().is_root(),
+        NODE => !cluster::chosen() || cluster::node_is_here(),
+        program => find(program).is_some(),
+    }
 }
 
 /// A program on PATH.

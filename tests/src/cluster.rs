@@ -3,9 +3,10 @@
 //! The server is started, stopped and asked by `knitctl` as on one machine: what it starts is a script that adds the
 //! flags of the cluster. So everything else that a story says of its server stays as it is.
 
+use crate::processes::{self, Process};
 use crate::{able, postgres};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -35,6 +36,15 @@ pub fn embedded_only(why: &str) -> bool {
         let _ = writeln!(std::io::stderr().lock(), "\nEMBEDDED {test}: {why}");
     }
     chosen()
+}
+
+/// True when the node is this machine: what stands on its disk and runs on it can be seen.
+pub fn node_is_here() -> bool {
+    reach() == "direct"
+}
+
+fn reach() -> String {
+    std::env::var("KNIT_TESTS_REACH").unwrap_or_else(|_| "direct".to_owned())
 }
 
 /// A namespace and a database. Dropping it removes both.
@@ -74,7 +84,6 @@ impl Cluster {
         let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&database).expect("a file");
         writeln!(file, "{}", self.database).expect("room for a line");
         let kubeconfig = std::env::var("KUBECONFIG").expect("KUBECONFIG leads to the cluster");
-        let reach = std::env::var("KNIT_TESTS_REACH").unwrap_or_else(|_| "direct".to_owned());
         let image = std::env::var("KNIT_TESTS_IMAGE").unwrap_or_else(|_| "localhost/knitd:tests".to_owned());
         let script = format!(
             r#"#!/bin/sh
@@ -85,10 +94,11 @@ impl Cluster {
     ! tr '\0' ' ' <"/proc/$$/cmdline" | grep -qF ' {namespace} ' || kill -KILL $$
 ) &
 exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
-    --reach {reach} --registry-name localhost:{port} --initial-capacity 64Mi --start-grace 10s
+    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace 30s
 "#,
             tests = std::process::id(),
             namespace = self.namespace,
+            reach = reach(),
             knitd = knitd.display(),
             database = database.display(),
             port = self.registry_port,
@@ -103,6 +113,35 @@ exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --n
         let said = run(&["-n", &self.namespace, "get", kind, "-o", "json"]);
         let list: Value = serde_json::from_slice(&said.stdout).expect("kubectl prints JSON");
         list["items"].as_array().expect("a list has items").clone()
+    }
+
+    /// Folders of volumes by the names of their claims, on a node that is this machine.
+    #[track_caller]
+    pub fn volumes(&self) -> BTreeMap<String, PathBuf> {
+        let said = run(&["get", "pv", "-o", "json"]);
+        let list: Value = serde_json::from_slice(&said.stdout).expect("kubectl prints JSON");
+        let ours = list["items"].as_array().expect("a list has items").iter().filter_map(|volume| {
+            let claim = &volume["spec"]["claimRef"];
+            let folder = volume["spec"]["hostPath"]["path"].as_str()?;
+            (claim["namespace"] == self.namespace.as_str()).then(|| (claim["name"].as_str().map(str::to_owned), folder))
+        });
+        ours.filter_map(|(claim, folder)| Some((claim?, folder.into()))).collect()
+    }
+
+    /// Processes of Plans in Pods, on a node that is this machine: neither the Pods' own nor those of `knitd`.
+    #[track_caller]
+    pub fn contained(&self) -> Vec<Process> {
+        let pods: Vec<String> =
+            self.objects("pods").iter().filter_map(|pod| Some(pod["metadata"]["uid"].as_str()?.to_owned())).collect();
+        let of_a_plan = |pid: i32| {
+            let program = processes::arguments(pid).into_iter().next().unwrap_or_default();
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            !program.is_empty()
+                && program != "/pause"
+                && !program.ends_with("/knitd")
+                && pods.iter().any(|uid| groups.contains(uid.as_str()))
+        };
+        processes::all(of_a_plan)
     }
 
     /// Names of what the namespace has of a kind.

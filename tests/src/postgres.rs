@@ -2,11 +2,11 @@
 //! that folder. One server for each test process, one database for each test.
 
 use crate::able;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// A new, empty database: its URL. None, after one loud line, where PostgreSQL is not installed.
 pub fn new_database() -> Option<String> {
@@ -28,6 +28,11 @@ pub fn drop_database(url: &str) {
     run(command);
 }
 
+/// A server for one test alone, which may stop it and start it again.
+pub fn own_server() -> Option<Server> {
+    Server::start()
+}
+
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     let server = Server::start();
     if server.is_none() {
@@ -36,20 +41,29 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     server
 });
 
-struct Server {
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
     programs: PathBuf,
     folder: PathBuf,
     /// Holds the server's life line: when this process ends, however it does, the pipe to its keeper
     /// closes, and the keeper stops the server and removes the folder.
-    _keeper: Child,
+    keeper: Mutex<(Child, BufReader<ChildStdout>)>,
 }
 
 const KEEPER: &str = r#"
-trap '' INT
+trap '' INT TERM HUP
 "$0/initdb" -D "$1/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 &&
-"$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
-    -o "-h '' -k '$1' -c fsync=off -c max_connections=400 -c shared_buffers=64MB" >"$1/start.log" 2>&1 &&
-echo ready && cat >/dev/null
+start() {
+    "$0/pg_ctl" -D "$1/data" -l "$1/server.log" -w start \
+        -o "-h '' -k '$1' -c fsync=off -c max_connections=400 -c shared_buffers=64MB" >"$1/start.log" 2>&1 && echo ready
+}
+start "$1" && while read -r word; do
+    case $word in
+        stop) "$0/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1 && echo ready ;;
+        start) start "$1" ;;
+    esac
+done
 "$0/pg_ctl" -D "$1/data" -m immediate -w stop >/dev/null 2>&1
 rm -rf "$1"
 "#;
@@ -71,11 +85,26 @@ impl Server {
         };
         command.args(["-c", KEEPER]).arg(&programs).arg(&folder).current_dir("/");
         let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell starts");
+        let said = BufReader::new(keeper.stdout.take().expect("its output is piped"));
+        let server = Self { programs, folder, keeper: Mutex::new((keeper, said)) };
+        server.until_ready();
+        Some(server)
+    }
+
+    fn until_ready(&self) {
         let mut said = String::new();
-        let stdout = keeper.stdout.take().expect("its output is piped");
-        BufReader::new(stdout).read_line(&mut said).expect("its output can be read");
-        assert_eq!(said, "ready\n", "PostgreSQL does not start");
-        Some(Self { programs, folder, _keeper: keeper })
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        keeper.1.read_line(&mut said).expect("its output can be read");
+        assert_eq!(said, "ready\n", "PostgreSQL does not do what it is told; see {}", self.folder.display());
+    }
+
+    /// Does `stop`, as a crash does, or `start`.
+    pub fn tell(&self, word: &str) {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        let stdin = keeper.0.stdin.as_mut().expect("its input is piped");
+        writeln!(stdin, "{word}").expect("its keeper listens");
+        drop(keeper);
+        self.until_ready();
     }
 
     fn client(&self, program: &str) -> Command {
@@ -84,7 +113,8 @@ impl Server {
         command
     }
 
-    fn url(&self, database: &str) -> String {
+    /// URL of one of its databases; `postgres` is always there.
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@localhost/{database}?host={}", self.folder.display())
     }
 }

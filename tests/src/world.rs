@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone.
 const END: Duration = Duration::from_mins(1);
+/// The folder of volumes in the embedded installation.
+const VOLUMES: &str = "volumes";
 /// What the names of workers begin with.
 const WORKER: &str = "worker-run-";
 /// How much of the server's log a failed story shows, in lines.
@@ -38,6 +40,7 @@ pub struct World {
     base: tempfile::TempDir,
     dir: PathBuf,
     programs: PathBuf,
+    server_flags: Vec<String>,
     server_environment: Vec<(OsString, OsString)>,
 }
 
@@ -49,7 +52,14 @@ impl World {
             fs::create_dir(base.path().join(folder)).expect("a fresh folder takes folders");
         }
         let dir = base.path().join("knit");
-        Self { cluster: OnceLock::new(), base, dir, programs: programs(), server_environment: Vec::new() }
+        Self {
+            cluster: OnceLock::new(),
+            base,
+            dir,
+            programs: programs(),
+            server_flags: Vec::new(),
+            server_environment: Vec::new(),
+        }
     }
 
     /// A world whose server is up.
@@ -77,6 +87,11 @@ impl World {
     pub fn set_for_server(&mut self, name: &str, value: &str) {
         self.server_environment.retain(|(n, _)| n != name);
         self.server_environment.push((name.into(), value.into()));
+    }
+
+    /// Adds flags to `knitd`'s command line; before the first `up`.
+    pub fn serve_with(&mut self, flags: &[&str]) {
+        self.server_flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
     /// Starts the server with the fail-points given in `text`, as crate `fail` reads them.
@@ -169,16 +184,31 @@ impl World {
         self.cluster.get_or_init(make).as_ref()
     }
 
+    /// The program that is to be started as `knitd`: a script where that takes flags of this world's own.
+    fn knitd(&self) -> PathBuf {
+        let knitd = match self.cluster() {
+            Some(cluster) => cluster.knitd().to_owned(),
+            None => self.programs.join("knitd"),
+        };
+        if self.server_flags.is_empty() {
+            return knitd;
+        }
+        let script = self.base.path().join("knitd-with-flags");
+        let flags = self.server_flags.join(" ");
+        fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\" {flags}\n", knitd.display())).expect("a file");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("its mode");
+        script
+    }
+
     /// `knitctl up` on free ports, and on the same ones the next time.
     pub fn up(&self, more: &[&str]) -> Ran {
-        let mut defaults = vec![("--grace", "2s".to_owned()), ("--port", "0".to_owned())];
-        match self.cluster() {
-            None => defaults.push(("--registry-port", "0".to_owned())),
-            Some(cluster) => {
-                defaults.push(("--registry-port", cluster.registry_port().to_string()));
-                defaults.push(("--knitd", cluster.knitd().to_str().expect("a UTF-8 path").to_owned()));
-            }
-        }
+        let registry_port = self.cluster().map_or(0, Cluster::registry_port);
+        let defaults = [
+            ("--grace", "2s".to_owned()),
+            ("--port", "0".to_owned()),
+            ("--registry-port", registry_port.to_string()),
+            ("--knitd", self.knitd().to_str().expect("a UTF-8 path").to_owned()),
+        ];
         let mut arguments = vec!["up", "--dir", self.dir_text()];
         for (flag, value) in &defaults {
             if !more.contains(flag) {
@@ -494,7 +524,48 @@ impl World {
 
     /// Bytes of files that lie in the installation under one of its folders.
     pub fn stored_bytes(&self, below: &str) -> u64 {
-        bytes_below(&self.dir.join(below))
+        match self.cluster() {
+            Some(cluster) if below == VOLUMES => cluster.volumes().values().map(|folder| bytes_below(folder)).sum(),
+            _ => bytes_below(&self.dir.join(below)),
+        }
+    }
+
+    /// Where a Data's files are: as the server sees them, or the node.
+    #[track_caller]
+    pub fn volume(&self, data: &str) -> PathBuf {
+        let name = format!("data-knitid-{data}");
+        match self.cluster() {
+            Some(cluster) => cluster.volumes().remove(&name).unwrap_or_else(|| panic!("{name} has no folder here")),
+            None => self.dir.join(VOLUMES).join(name),
+        }
+    }
+
+    /// Volumes that belong to no Data yet, or not any more: of pushes that are not over.
+    pub fn unfinished(&self) -> Vec<PathBuf> {
+        if let Some(cluster) = self.cluster() {
+            let known = self.volumes_of_data();
+            let volumes = cluster.volumes().into_iter();
+            return volumes.filter(|(claim, _)| !known.contains(claim)).map(|(_, folder)| folder).collect();
+        }
+        let entries = fs::read_dir(self.dir.join(VOLUMES)).into_iter().flatten().filter_map(Result::ok);
+        let hidden = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."));
+        hidden.map(|entry| entry.path()).collect()
+    }
+
+    /// Processes inside containers of Plans.
+    #[track_caller]
+    pub fn contained(&self) -> Vec<Process> {
+        match self.cluster() {
+            Some(cluster) => cluster.contained(),
+            None => processes::contained(&self.dir),
+        }
+    }
+
+    /// The volumes that there should be: one for each Data that can be found.
+    #[track_caller]
+    fn volumes_of_data(&self) -> Vec<String> {
+        let name = |data: &Value| Some(format!("data-knitid-{}", data["knitId"].as_str()?));
+        self.find_data(&[]).iter().filter_map(name).collect()
     }
 
     /// The largest blob that the content store holds: a layer.
@@ -520,16 +591,12 @@ impl World {
     /// time: a claim goes when the last Pod that used it has gone.
     #[track_caller]
     pub fn no_volume_is_left_over(&self) {
-        let known: Vec<String> = self
-            .find_data(&[])
-            .iter()
-            .filter_map(|data| Some(format!("data-knitid-{}", data["knitId"].as_str()?)))
-            .collect();
+        let known = self.volumes_of_data();
         if let Some(cluster) = self.cluster() {
             let gone = cluster.gone("pvc", |volume| !known.iter().any(|known| known == volume));
             return gone.unwrap_or_else(|stays| panic!("{stays:?} belong to no Data: {known:?}\n{}", self.log_tail()));
         }
-        let volumes = fs::read_dir(self.dir.join("volumes")).map(|entries| {
+        let volumes = fs::read_dir(self.dir.join(VOLUMES)).map(|entries| {
             entries
                 .filter_map(Result::ok)
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())

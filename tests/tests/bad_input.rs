@@ -1,9 +1,10 @@
 //! What is wrong is refused with a message that says what, why and what to do, and with the
 //! documented exit code.
 
-use knit_tests::able::{BUSYBOX, ROOT};
+use knit_tests::able::{BUSYBOX, NODE, ROOT};
+use knit_tests::processes::Process;
 use knit_tests::wire::Request;
-use knit_tests::{Step, World, able, processes};
+use knit_tests::{Step, World, able};
 use serde_json::json;
 use std::fs;
 use std::io::Write;
@@ -134,7 +135,7 @@ fn an_image_with_a_corrupt_layer_is_not_run() {
 
 #[test]
 fn containers_that_fail_say_how() {
-    if !able(&[ROOT, BUSYBOX]) {
+    if !able(&[NODE, ROOT, BUSYBOX]) {
         return;
     }
     let world = World::start();
@@ -148,7 +149,7 @@ fn containers_that_fail_say_how() {
 
     let killed = world.apply(&Step::new(&image, "echo begun; sleep 600").input("/in/a", &["a:b"]).log(&["e:f"]));
     world.follow_log(&world.the_run_once_it_is_there(&killed)).until("begun");
-    processes::contained(world.dir()).iter().for_each(processes::Process::kill);
+    world.contained().iter().for_each(Process::kill);
     let run = world.failed_run_of(&killed);
     assert_eq!(run["exit"]["code"], 137, "{run:#}");
     assert!(run["exit"]["message"].as_str().is_none_or(|m| !m.contains("OOM")), "a kill is no lack of memory: {run:#}");

@@ -1,7 +1,7 @@
 //! Looking into Data without fetching it: lists, single files, parts, comparisons; and that nobody sees more that way than
 //! what is in the Data.
 
-use knit_tests::able::{BUSYBOX, ROOT};
+use knit_tests::able::{BUSYBOX, NODE, ROOT};
 use knit_tests::wire::{Answer, Request};
 use knit_tests::world::tree;
 use knit_tests::{Chance, Step, World, able};
@@ -40,10 +40,6 @@ fn sample(world: &World) -> PathBuf {
     fs::write(folder.join(std::ffi::OsStr::from_bytes(b"caf\xe9")), "latin").expect("a file");
     fs::set_permissions(folder.join("a.txt"), fs::Permissions::from_mode(0o640)).expect("its mode");
     folder
-}
-
-fn volume(world: &World, data: &str) -> PathBuf {
-    world.dir().join("volumes").join(format!("data-knitid-{data}"))
 }
 
 fn get(world: &World, path: &str) -> Answer {
@@ -156,7 +152,7 @@ fn two_data_are_compared_without_fetching_either() {
 
 #[test]
 fn a_part_of_a_data_is_pulled_and_compared_with_what_was_registered() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -186,7 +182,7 @@ fn a_part_of_a_data_is_pulled_and_compared_with_what_was_registered() {
     assert!(!into.join(&data).exists());
 
     // Damaged on the server's disk, as long as before.
-    fs::write(volume(&world, &data).join("a.txt"), "alphA\n").expect("a file");
+    fs::write(world.volume(&data).join("a.txt"), "alphA\n").expect("a file");
     pull(&["-x", "--include", "a.txt"]).fails(8, &["a.txt", "other than it was registered"]);
     assert_eq!(fs::read_dir(&into).map_or(0, Iterator::count), 0, "nothing of it stays");
     pull(&["-x", "--include", "c.txt"]).ok();
@@ -194,7 +190,7 @@ fn a_part_of_a_data_is_pulled_and_compared_with_what_was_registered() {
 
 #[test]
 fn what_is_no_longer_as_registered_is_named() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -228,7 +224,7 @@ fn what_is_no_longer_as_registered_is_named() {
     let here = world.knit(&["data", "verify", &data, pulled_text]).fails(8, &[pulled_text, "6 entries differ"]);
     assert_eq!(here.json(), expected);
     world.knit(&["data", "verify", &data]).ok();
-    damage(&volume(&world, &data));
+    damage(&world.volume(&data));
     let there = world.knit(&["data", "verify", &data]).fails(8, &["not what was registered", "6 entries differ"]);
     assert_eq!(there.json(), expected);
     assert!(world.knit(&["data", "verify", "-o", "table", &data]).code(8).text().starts_with("content     a.txt\n"));
@@ -241,17 +237,17 @@ fn what_is_no_longer_as_registered_is_named() {
 
     // Many differences are counted, and some named.
     for number in 0..1500 {
-        fs::write(volume(&world, &data).join(format!("more-{number:04}")), "").expect("a file");
+        fs::write(world.volume(&data).join(format!("more-{number:04}")), "").expect("a file");
     }
     let many = world.knit(&["data", "verify", "-o", "name", &data]).fails(8, &["1506 entries differ", "first 1000"]);
     assert_eq!(many.text().lines().count(), 1000);
 
     // Whoever changes the server's disk leads nobody out of the volume.
-    let file = volume(&world, &data).join("sub/b.bin");
+    let file = world.volume(&data).join("sub/b.bin");
     fs::remove_file(&file).and_then(|()| symlink(world.base().join("secret"), &file)).expect("a link");
     let refused = world.knit(&["data", "cat", &data, "sub/b.bin"]).fails(8, &["is not what was registered"]);
     assert!(!refused.text().contains(SECRET));
-    let sub = volume(&world, &data).join("sub");
+    let sub = world.volume(&data).join("sub");
     fs::rename(&sub, world.base().join("moved"))
         .and_then(|()| symlink(world.base().join("moved"), &sub))
         .expect("a link");
@@ -263,7 +259,7 @@ type Damage = fn(&Path) -> std::io::Result<()>;
 
 #[test]
 fn what_is_no_longer_as_registered_is_never_pulled() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -305,7 +301,7 @@ fn what_is_no_longer_as_registered_is_never_pulled() {
     ];
     for (how, damage) in damages {
         let data = world.push(&folder, &[]);
-        damage(&volume(&world, &data)).expect(how);
+        damage(&world.volume(&data)).expect(how);
         for way in [&["-x"][..], &["--format", "tar"], &["--format", "tar.zst"]] {
             let told = ["at the server is not what was registered", "knit data verify"];
             pull(&data, way).fails(8, &told);

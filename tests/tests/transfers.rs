@@ -1,7 +1,7 @@
 //! The edges of push and pull: whatever is pushed arrives as it is or not at all, and whatever ends a transfer in the
 //! middle leaves nothing half.
 
-use knit_tests::able::ROOT;
+use knit_tests::able::{NODE, ROOT};
 use knit_tests::ran::Following;
 use knit_tests::world::tree;
 use knit_tests::{Chance, World, able};
@@ -51,7 +51,7 @@ fn push_under_way(world: &World, folder: &Path, tag: &str) -> Following {
     // What an earlier one left must not be taken for this one.
     until_nothing_is_half(world);
     let push = world.follow(&["data", "push", "-t", tag, folder.to_str().expect("UTF-8")]);
-    until("the push", || grows(&world.dir().join("volumes"), ".incoming-"));
+    until("the push", || world.unfinished().iter().any(|volume| bytes_in(volume) > 0));
     push
 }
 
@@ -65,8 +65,7 @@ fn slow_folder(world: &World, name: &str, length: u64, files: &[(&str, &[u8])]) 
 /// Waits until nothing is left of what the server was receiving.
 #[track_caller]
 fn until_nothing_is_half(world: &World) {
-    let volumes = world.dir().join("volumes");
-    until("the end of what was received", || !names_in(&volumes).iter().any(|name| name.starts_with('.')));
+    until("the end of what was received", || world.unfinished().is_empty());
     world.no_volume_is_left_over();
 }
 
@@ -109,7 +108,7 @@ type Change = fn(&Path);
 
 #[test]
 fn a_folder_that_changes_while_it_is_read_is_refused_or_arrives_as_it_was_read() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -168,7 +167,7 @@ fn a_folder_that_changes_while_it_is_read_is_refused_or_arrives_as_it_was_read()
 
 #[test]
 fn a_file_that_is_changed_before_it_is_read_arrives_in_its_new_form() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -184,7 +183,7 @@ fn a_file_that_is_changed_before_it_is_read_arrives_in_its_new_form() {
 
 #[test]
 fn a_push_that_is_interrupted_leaves_nothing_on_the_server() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();
@@ -202,7 +201,7 @@ fn a_push_that_is_interrupted_leaves_nothing_on_the_server() {
 
 #[test]
 fn a_push_whose_server_is_killed_says_so_and_nothing_of_it_is_there_afterwards() {
-    if !able(&[ROOT]) {
+    if !able(&[NODE, ROOT]) {
         return;
     }
     let world = World::start();

@@ -80,7 +80,7 @@ pub use manifest::{
 };
 pub use md5::{Md5Reader, Md5Writer};
 pub use pack::{PackOptions, pack};
-pub use seal::{LeftOut, SealOptions, Sealed, seal};
+pub use seal::{LeftOut, SealOptions, Sealed, nothing, seal};
 pub use select::{BadPattern, Selection, Selector};
 pub use tree::{Special, path_from_bytes};
 pub use unpack::{unpack, verify};

@@ -51,6 +51,14 @@ pub struct Sealed {
     pub left_out_count: u64,
 }
 
+/// Writes the manifest of a folder with nothing in it, compressed, and answers its digest.
+///
+/// # Errors
+/// [`Error::Target`] for the manifest.
+pub fn nothing(manifest: &mut dyn Write) -> Result<Digest, Error> {
+    ManifestWriter::new(Some(manifest))?.finish()
+}
+
 /// Reads all of the folder, never following a link, and writes its manifest, compressed.
 ///
 /// # Errors

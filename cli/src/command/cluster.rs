@@ -178,6 +178,7 @@ fn network(name: &str) -> &str {
     match name {
         "none" => "none: containers reach nothing but themselves",
         "host" => "that of the host",
+        "cluster" => "that of the cluster, as its administrator made it",
         other => other,
     }
 }

@@ -21,6 +21,7 @@ mod blocking;
 pub mod kubernetes;
 pub mod local;
 mod manifest;
+pub mod measured;
 
 pub use crate::rules::lifecycle::Observation;
 
@@ -252,7 +253,8 @@ fn one_of_several(sealed: Result<Sealed, EngineError>) -> Result<Result<Sealed, 
 }
 
 /// Where bytes and work live. All methods may be called again after a crash at any point: doing a
-/// thing twice does nothing more. Methods return soon; what takes long is observed.
+/// thing twice does nothing more. Methods return soon; what takes long is observed. [`measured::Measured`] passes each
+/// of them on, those with a default as well.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
     /// For the operator.

@@ -9,6 +9,7 @@ use super::transfer::{self, Download};
 use crate::app::App;
 use crate::clock;
 use crate::engine::{Form, Registered, Sealed, Volume};
+use crate::metrics::Direction;
 use crate::store::{DataQuery, Located, Refusal, StoreError, Upload};
 use axum::body::Body;
 use axum::extract::State;
@@ -82,6 +83,7 @@ fn first_tags(query: &Query) -> Answer<Vec<Tag>> {
 /// Takes the bytes into a new volume, to the end of the body and no matter where the archive ends.
 async fn receive(app: &App, volume: &Volume, form: Form, body: Body) -> Answer<Sealed> {
     let (stream, returned) = transfer::Upload::new(body, form).lend();
+    let stream = transfer::counted(stream, app.metrics.transferred(Direction::In));
     let received = app.engine.receive(volume, form, stream).await;
     let body = returned.await.map_err(|_| Refused::internal("receiving the Data ran into a bug"))?;
     match received {
@@ -147,6 +149,7 @@ pub(super) async fn download(State(app): State<App>, Id(id): Id<DataId>, query: 
         app.engine.send_part(&place.volume, form, only).await
     };
     let stream = stream.map_err(|error| Refused::by_engine(&format!("reading Data {id}"), &error))?;
+    let stream = transfer::counted(stream, app.metrics.transferred(Direction::Out));
 
     let trailer = form == Form::TarGz && transfer::takes_trailers(&headers);
     let mut response = Response::new(Body::new(Download::new(stream, trailer, format!("Data {id}"))));

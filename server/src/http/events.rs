@@ -182,7 +182,7 @@ impl Watcher {
 
     async fn piece(&mut self) -> Option<Bytes> {
         loop {
-            if self.app.stopping.is_cancelled() {
+            if self.app.closing.is_cancelled() {
                 return None;
             }
             let mut text = Vec::new();
@@ -212,13 +212,13 @@ impl Watcher {
     async fn wait(&mut self) -> Result<Waited, StoreError> {
         let waited = tokio::select! {
             biased;
-            () = self.app.stopping.cancelled() => return Ok(Waited::Stopping),
+            () = self.app.closing.cancelled() => return Ok(Waited::Stopping),
             changed = self.changes.changed() => if changed.is_ok() { Waited::Changed } else { Waited::Stopping },
             () = tokio::time::sleep_until(self.silent_until) => Waited::Long,
         };
         tokio::select! {
             biased;
-            () = self.app.stopping.cancelled() => return Ok(Waited::Stopping),
+            () = self.app.closing.cancelled() => return Ok(Waited::Stopping),
             () = tokio::time::sleep_until(self.rested) => {}
         }
         self.look(0).await?;

@@ -61,7 +61,7 @@ pub(super) async fn why(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
         seen: seen.as_ref(),
         cpu_millis: engine.cpu_millis,
         memory_bytes: engine.memory_bytes,
-        network: app.settings.worker_network == WorkerNetwork::Host,
+        network: app.settings.cluster.is_some() || app.settings.worker_network == WorkerNetwork::Host,
         log_tail: log_tail.as_deref(),
     });
     Ok(answer::ok(&Why { run: run.summary, causes, log_tail }))

@@ -14,7 +14,7 @@ mod events;
 mod explain;
 mod graphs;
 pub(crate) mod guard;
-mod health;
+pub mod health;
 mod impact;
 mod list;
 mod plans;
@@ -25,10 +25,12 @@ mod refused;
 mod runs;
 pub mod serve;
 mod status;
+pub mod tls;
 mod transfer;
 mod wait;
 
 use crate::app::App;
+use crate::settings::Role;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
@@ -37,9 +39,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use knit_api::endpoint::API;
 use refused::Refused;
+use std::sync::Arc;
 use tower::Layer;
 use tower::util::MapRequest;
 use tower_http::normalize_path::{NormalizePath, NormalizePathLayer};
+
+/// Where the API is for what runs inside the cluster.
+const BACKEND: &str = "/api/backend";
 
 /// That the path had a slash at its end, as no file has.
 #[derive(Clone, Copy)]
@@ -56,7 +62,29 @@ fn note_slash(mut request: Request) -> Request {
 
 /// Everything the API's port serves.
 pub fn service(app: App) -> MapRequest<NormalizePath<Router>, NoteSlash> {
-    let api = Router::new()
+    let mut guarded = Router::new();
+    if app.settings.plays(Role::Api) {
+        guarded = guarded.nest(API, api());
+    }
+    if app.settings.plays(Role::Backend) {
+        guarded = guarded.nest(BACKEND, api().merge(import()));
+    }
+    let guarded = guarded
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(refuse_head))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard));
+
+    let router =
+        Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready)).merge(guarded);
+    let counted = port::measured(port::layered(router, bug), Arc::clone(&app.metrics));
+    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(counted.with_state(app));
+    MapRequest::new(trimmed, note_slash)
+}
+
+/// What users ask for; and, below a path of its own, what runs inside the cluster.
+fn api() -> Router<App> {
+    Router::new()
         .route("/data", get(data::find).post(data::upload))
         .route("/data/{id}", get(data::download).put(data::change_tags).delete(data::remove))
         .route("/data/{id}/explain", get(explain::data))
@@ -88,19 +116,19 @@ pub fn service(app: App) -> MapRequest<NormalizePath<Router>, NoteSlash> {
         .route("/runs/{id}/impact", get(impact::of_deed))
         .route("/cluster", get(cluster::show))
         .route("/server", get(status::info))
-        .route("/server/status", get(status::status));
+        .route("/server/status", get(status::status))
+}
 
-    let guarded = Router::new()
-        .nest(API, api)
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(refuse_head))
-        .layer(middleware::from_fn_with_state(app.clone(), guard::guard));
+/// Data that something inside the cluster puts into a volume by itself: the places are kept for it.
+fn import() -> Router<App> {
+    Router::new()
+        .route("/data/import/begin", post(import_is_missing))
+        .route("/data/import/end", post(import_is_missing))
+}
 
-    let router =
-        Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready)).merge(guarded);
-    let trimmed = NormalizePathLayer::trim_trailing_slash().layer(port::layered(router, bug).with_state(app));
-    MapRequest::new(trimmed, note_slash)
+async fn import_is_missing() -> Refused {
+    let reason = "this server cannot import Data from a volume that somebody else has filled";
+    Refused::new(StatusCode::NOT_IMPLEMENTED, reason).advice("Push the Data: knit data push, or POST it to the API.")
 }
 
 /// No such path.

@@ -3,11 +3,20 @@
 
 use super::drain;
 use crate::clock::Stopwatch;
+use crate::metrics::Metrics;
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
+
+/// What a request asked for where no router knows: an extension of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Template(pub(crate) &'static str);
+
+/// What is asked for on no path that there is.
+const NO_PATH: &str = "unknown";
 
 /// Puts these layers around the routes of a port. `bug` is the 500 in the words of that port's protocol.
 pub(crate) fn layered<S>(routes: Router<S>, bug: fn() -> Response) -> Router<S>
@@ -18,6 +27,25 @@ where
         .layer(middleware::from_fn(drain::drain_unread))
         .layer(CatchPanicLayer::custom(move |panic| panicked(panic, bug)))
         .layer(middleware::from_fn(log_request))
+}
+
+/// Counts the requests of these routes.
+pub(crate) fn measured<S>(routes: Router<S>, metrics: Arc<Metrics>) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    routes.layer(middleware::from_fn_with_state(metrics, count_request))
+}
+
+async fn count_request(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let watch = Stopwatch::start();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let template = response.extensions().get::<Template>().map(|template| template.0);
+    let route = template.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or(NO_PATH);
+    metrics.request(route, &method, response.status(), watch.elapsed());
+    response
 }
 
 /// A bug must cost one request, not the connection, and must not show its insides.

@@ -1,8 +1,9 @@
-//! Listens: takes connections and speaks HTTP/1.1 on them, plain or through TLS, until the server stops.
+//! Listens: takes connections and speaks HTTP/1.1 on them, through TLS or not, until the server stops.
 //!
 //! A client may read as slowly as it likes, but one that takes nothing of what it asked for is no client any more:
 //! whatever is answered, a connection whose bytes do not move is ended ([`Moving`]).
 
+use super::tls::{HANDSHAKE_RECORD, Speaks, Tls, Wire};
 use crate::transfers;
 use axum::body::Body;
 use axum::http::Request;
@@ -11,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConnection;
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::io;
@@ -18,11 +20,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 
@@ -30,39 +33,77 @@ use tower::{Service, ServiceExt};
 const CONNECTIONS: usize = 1024;
 /// How long the head of a request may take, and an idle connection may stay.
 const HEAD: Duration = Duration::from_mins(2);
+/// How long a handshake of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What HTTP is told on a port that speaks TLS alone.
+const USE_TLS: &str = "{\"message\": \"this port speaks TLS\\nUse https in place of http.\"}\n";
 /// How long to wait when no connection can be taken, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Bytes that are encrypted at once where both sides are ours: a few pieces of a transfer.
+pub(crate) const UNENCRYPTED: usize = 512 << 10;
 /// How many bytes may wait in the system to be sent: the fewer, the sooner it is seen that a slow client moves.
 const UNSENT: u32 = 128 << 10;
 
-/// How long a connection may take to become one that HTTP is spoken on.
-const OPENING: Duration = Duration::from_secs(20);
-
-/// Serves until `stopping`. Then no connection is taken any more and requests under way may come to
+/// Serves plain HTTP until `stopping`. Then no connection is taken any more and requests under way may come to
 /// their end, until `cut`: what is not over by then is cut off.
 pub async fn serve<S>(listener: TcpListener, service: S, stopping: CancellationToken, cut: CancellationToken)
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
-    serve_through(listener, CONNECTIONS, async |plain| Ok(plain), service, stopping, cut).await;
+    serve_as(Speaks::Plain, listener, service, stopping, cut).await;
 }
 
-/// As [`serve`], on at most so many connections at one time, each through what `open` makes of it.
-pub(crate) async fn serve_through<S, O, F, T>(
+/// The same, speaking what is said. Each request has its [`Wire`] as an extension.
+pub async fn serve_as<S>(
+    speaks: Speaks,
     listener: TcpListener,
-    connections: usize,
-    open: O,
     service: S,
     stopping: CancellationToken,
     cut: CancellationToken,
 ) where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
-    O: Fn(Moving<TcpStream>) -> F,
-    F: Future<Output = io::Result<T>> + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let begin = move |stream| {
+        let speaks = speaks.clone();
+        async move { begin(&speaks, stream).await }
+    };
+    serve_begun(listener, CONNECTIONS, begin, service, stopping, cut).await;
+}
+
+/// Speaks TLS alone, on at most so many connections at one time.
+pub(crate) async fn serve_tls<S>(
+    listener: TcpListener,
+    connections: usize,
+    tls: TlsAcceptor,
+    service: S,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let begin = move |stream| {
+        let large = |tls: &mut ServerConnection| tls.set_buffer_limit(Some(UNENCRYPTED));
+        let accepting = tokio::time::timeout(HANDSHAKE, tls.accept_with(Moving::new(stream), large));
+        async move { accepting.await?.map(|stream| Some((Box::new(stream) as Box<dyn Spoken>, true))) }
+    };
+    serve_begun(listener, connections, begin, service, stopping, cut).await;
+}
+
+/// Serves on what `begin` makes of each connection.
+async fn serve_begun<S, B, F>(
+    listener: TcpListener,
+    most: usize,
+    begin: B,
+    service: S,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Fn(TcpStream) -> F,
+    F: Future<Output = io::Result<Option<(Box<dyn Spoken>, bool)>>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(connections));
+    let room = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
         let taken = tokio::select! {
@@ -70,7 +111,7 @@ pub(crate) async fn serve_through<S, O, F, T>(
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
             taken = take(&listener, &room) => taken,
         };
-        let (stream, place) = match taken {
+        let (stream, is_local, place) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken");
@@ -78,22 +119,30 @@ pub(crate) async fn serve_through<S, O, F, T>(
                 continue;
             }
         };
-        let service = service.clone();
-        let answer =
-            service_fn(move |request: Request<hyper::body::Incoming>| service.clone().oneshot(request.map(Body::new)));
-        let mut protocol = http1::Builder::new();
-        protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
-        let opened = tokio::time::timeout(OPENING, open(Moving::new(stream)));
-        let watcher = graceful.watcher();
+        let (begun, service, watcher) = (begin(stream), service.clone(), graceful.watcher());
+        let stopping = stopping.clone();
         connections.spawn(async move {
-            match opened.await.map_err(io::Error::from).flatten() {
-                Ok(stream) => {
-                    let connection = watcher.watch(protocol.serve_connection(TokioIo::new(stream), answer));
-                    if let Err(error) = connection.await {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a connection could not be opened"),
+            let begun = tokio::select! {
+                biased;
+                begun = begun => begun,
+                // Nothing was asked yet.
+                () = stopping.cancelled() => return,
+            };
+            let (stream, is_encrypted) = match begun {
+                Ok(Some(begun)) => begun,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "a connection did not begin"),
+            };
+            let wire = Wire { is_encrypted, is_local };
+            let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(wire);
+                service.clone().oneshot(request)
+            });
+            let mut protocol = http1::Builder::new();
+            protocol.timer(TokioTimer::new()).header_read_timeout(HEAD);
+            if let Err(error) = watcher.watch(protocol.serve_connection(TokioIo::new(stream), answer)).await {
+                tracing::debug!(%error, "a connection ended early");
             }
             drop(place);
         });
@@ -105,18 +154,53 @@ pub(crate) async fn serve_through<S, O, F, T>(
     }
 }
 
+/// A connection on which requests come, whatever is below.
+trait Spoken: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Spoken for S {}
+
+/// Begins to speak; with it, whether through TLS. None for a client that has been told all there is to say.
+async fn begin(speaks: &Speaks, stream: TcpStream) -> io::Result<Option<(Box<dyn Spoken>, bool)>> {
+    let tls = match speaks {
+        Speaks::Plain => return Ok(Some((Box::new(Moving::new(stream)), false))),
+        Speaks::Tls(tls) | Speaks::Either(tls) => tls,
+    };
+    let mut first = [0];
+    tokio::time::timeout(HEAD, stream.peek(&mut first)).await??;
+    if first[0] == HANDSHAKE_RECORD {
+        return Ok(Some((tokio::time::timeout(HANDSHAKE, encrypted(tls, stream)).await??, true)));
+    }
+    if let Speaks::Either(_) = speaks {
+        return Ok(Some((Box::new(Moving::new(stream)), false)));
+    }
+    tokio::time::timeout(HANDSHAKE, tell_to_use_tls(stream)).await??;
+    Ok(None)
+}
+
+async fn encrypted(tls: &Tls, stream: TcpStream) -> io::Result<Box<dyn Spoken>> {
+    Ok(Box::new(tls.acceptor().accept(Moving::new(stream)).await?))
+}
+
+async fn tell_to_use_tls(mut stream: TcpStream) -> io::Result<()> {
+    // What was sent is read first: closing over it would take the answer back.
+    let _ = stream.read(&mut [0; 8 << 10]).await?;
+    let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{USE_TLS}", USE_TLS.len()).as_bytes()).await?;
+    stream.shutdown().await
+}
+
 async fn take(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, bool, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     // For what the system has taken to send and cannot.
     socket.set_tcp_user_timeout(Some(transfers::STILL))?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
-    Ok((stream, place))
+    Ok((stream, peer.ip().to_canonical().is_loopback(), place))
 }
 
 /// A stream of bytes on which writing fails that makes no progress for [`transfers::STILL`]. A connection on which

@@ -1,15 +1,13 @@
 //! What the server is, for clients, and how it does, for operators.
 
 use super::answer;
-use super::disk::{self, Room};
+use super::disk;
 use super::refused::Answer;
 use crate::app::App;
-use crate::settings::{Settings, WorkerNetwork};
+use crate::settings::{self, Role, Settings, WorkerNetwork};
 use axum::extract::State;
 use knit_api::server::{Health, Registry, ServerInfo, ServerStatus, capability};
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -48,10 +46,12 @@ pub(super) async fn info(State(app): State<App>) -> Answer {
 /// request.
 pub(super) async fn status(State(app): State<App>) -> Answer {
     let (counted, engine, registry) = tokio::join!(app.store.count_runs(), engine(&app), registry(&app));
-    let Room { disk, is_full } = disk::look(app.settings.layout.root()).await?;
-    let database = format!("SQLite, {}", app.settings.layout.database().display());
+    let room = match &app.settings.layout {
+        Some(layout) => Some(disk::look(layout.root()).await?),
+        None => None,
+    };
     let looked = match &counted {
-        Ok(_) if is_full => Err(disk::FULL.to_owned()),
+        Ok(_) if room.as_ref().is_some_and(|room| room.is_full) => Err(disk::FULL.to_owned()),
         Ok(_) => Ok(()),
         Err(cause) => Err(cause.to_string()),
     };
@@ -59,13 +59,22 @@ pub(super) async fn status(State(app): State<App>) -> Answer {
         version: knit_api::VERSION.to_owned(),
         pid: std::process::id(),
         auth: app.settings.token.is_some(),
-        database: health(&looked, database),
+        database: health(&looked, database(&app.settings)),
         engine,
         registry,
         worker_network: worker_network(&app.settings),
-        disk,
+        disk: room.map(|room| room.disk),
         runs: counted.unwrap_or_default().into_iter().map(|(status, count)| (status.to_string(), count)).collect(),
     }))
+}
+
+/// The database, without what its password could be told from.
+fn database(settings: &Settings) -> String {
+    match (&settings.database, &settings.layout) {
+        (Some(url), _) => settings::database_name(url),
+        (None, Some(layout)) => format!("SQLite, {}", layout.database().display()),
+        (None, None) => "none".to_owned(),
+    }
 }
 
 /// What a part is, and why it does not work when it does not.
@@ -91,17 +100,33 @@ async fn engine(app: &App) -> Health {
 }
 
 async fn registry(app: &App) -> Health {
-    let content = Arc::clone(&app.content);
     let looked = async {
-        answers(app.settings.registry_listen).await?;
-        tokio::task::spawn_blocking(move || content.check()).await?
+        answers(&registry_from_here(&app.settings)).await?;
+        match app.content.clone() {
+            Some(content) => tokio::task::spawn_blocking(move || content.check()).await?,
+            // Another process has them.
+            None => Ok(()),
+        }
     };
     let looked = looked.await.map_err(|cause: io::Error| format!("the registry cannot work: {cause}"));
-    health(&looked, format!("{}, plain HTTP on loopback", registry_host(&app.settings)))
+    let how = match (&app.settings.tls, &app.settings.cluster) {
+        (Some(_), _) => "TLS, and plain HTTP to pull",
+        (None, Some(_)) => "plain HTTP",
+        (None, None) => "plain HTTP on loopback",
+    };
+    health(&looked, format!("{}, {how}", registry_host(&app.settings)))
+}
+
+/// Where this process finds the registry.
+fn registry_from_here(settings: &Settings) -> String {
+    match &settings.cluster {
+        Some(cluster) if !settings.plays(Role::Registry) => cluster.registry_from_here.clone(),
+        _ => settings.registry_listen.to_string(),
+    }
 }
 
 /// Asks the registry on its own port, as its clients do: only so it is seen that somebody listens and answers.
-async fn answers(registry: SocketAddr) -> io::Result<()> {
+async fn answers(registry: &str) -> io::Result<()> {
     let asked = async {
         let mut stream = TcpStream::connect(registry).await?;
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
@@ -118,9 +143,10 @@ async fn answers(registry: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Network of workers, as it is called when the server is started.
+/// Network of workers, as it is called when the server is started. On a cluster it is the administrator's.
 pub(super) fn worker_network(settings: &Settings) -> String {
     match settings.worker_network {
+        _ if settings.cluster.is_some() => "cluster",
         WorkerNetwork::None => "none",
         WorkerNetwork::Host => "host",
     }
@@ -129,11 +155,14 @@ pub(super) fn worker_network(settings: &Settings) -> String {
 
 /// The registry as users reach it.
 pub(super) fn registry_for_users(settings: &Settings) -> Registry {
-    Registry { host: registry_host(settings), insecure: true }
+    Registry { host: registry_host(settings), insecure: settings.tls.is_none() }
 }
 
-/// How users on this machine reach the registry.
+/// What users call the registry.
 fn registry_host(settings: &Settings) -> String {
+    if let Some(cluster) = &settings.cluster {
+        return cluster.registry.clone();
+    }
     let address = settings.registry_listen;
     if address.ip() == std::net::Ipv4Addr::LOCALHOST {
         return format!("localhost:{}", address.port());

@@ -4,10 +4,11 @@
 use crate::engine::{ByteStream, Form};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt as _};
 use http_body::Frame;
 use knit_api::endpoint::{BUNDLE, BUNDLE_ZSTD, CHECKSUM_MD5, TAR_GZ};
 use md5::{Digest, Md5};
+use prometheus_client::metrics::counter::Counter;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -64,6 +65,13 @@ fn form_named(media: &str) -> Option<Form> {
     [(BUNDLE, Form::Bundle), (BUNDLE_ZSTD, Form::BundleZstd), (TAR_GZ, Form::TarGz)]
         .into_iter()
         .find_map(|(name, form)| media.eq_ignore_ascii_case(name).then_some(form))
+}
+
+/// The same bytes, counted as they pass.
+pub(super) fn counted(stream: ByteStream, bytes: Counter) -> ByteStream {
+    Box::pin(stream.inspect_ok(move |piece| {
+        bytes.inc_by(piece.len() as u64);
+    }))
 }
 
 /// A request's body on its way to the engine.

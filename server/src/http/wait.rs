@@ -31,7 +31,7 @@ impl Wait {
     pub(super) async fn changed(&mut self) -> bool {
         let changed = async {
             tokio::select! {
-                () = self.app.stopping.cancelled() => false,
+                () = self.app.closing.cancelled() => false,
                 changed = self.changes.changed() => changed.is_ok(),
             }
         };

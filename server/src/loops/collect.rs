@@ -9,6 +9,7 @@ const ROUND: u32 = 256;
 /// Collects until the process is asked to stop.
 pub(super) async fn collect(app: App) {
     loop {
+        app.metrics.round("collect");
         match collect_round(&app).await {
             Ok(true) => continue,
             Ok(false) => {}

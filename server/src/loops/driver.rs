@@ -2,9 +2,10 @@
 //! back with a pause what did not work.
 
 use super::hands::Hands;
+use super::leases::Leases;
 use super::{TICK, Trouble};
 use crate::app::App;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::rules::backoff;
 use crate::store::{Claim, StoreError};
 use crate::wake::Signal;
@@ -17,9 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// How long a claim holds. This process is the only one of its database and drops all claims when it
-/// starts, so a claim need not end by itself before its work does, however long that takes.
-const LEASE: Duration = Duration::from_hours(24);
+/// How long steps may go on when the process is asked to stop and others can take up their Runs.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// What one loop does with the Runs that are its own.
 #[async_trait]
@@ -45,15 +45,20 @@ pub(super) trait Duty: Send + Sync + 'static {
 
 /// Drives one loop until the process is asked to stop, and then to the end of what it has in hand.
 pub(super) async fn drive<D: Duty>(app: App, hands: Arc<Hands>, duty: D) {
-    let driver = Arc::new(Driver { app, hands, duty, owner: format!("{}-{}", D::NAME, clock::new_id()) });
-    driver.run().await;
+    let leases = Arc::new(Leases::new(&app, D::NAME));
+    let driver = Arc::new(Driver { app, hands, duty, leases: Arc::clone(&leases) });
+    // Renewing must not wait for claiming, nor the other way round.
+    tokio::select! {
+        () = driver.run() => {}
+        () = leases.keep() => {}
+    }
 }
 
 struct Driver<D> {
     app: App,
     hands: Arc<Hands>,
     duty: D,
-    owner: String,
+    leases: Arc<Leases>,
 }
 
 /// What a look at the store has left to wait for.
@@ -88,8 +93,31 @@ impl<D: Duty> Driver<D> {
                 break;
             }
         }
-        while let Some(ended) = acts.join_next_with_id().await {
-            self.ended(ended, &mut claims).await;
+        self.wind_up(acts, claims).await;
+    }
+
+    /// Lets steps come to their end. Where other processes can go on with a Run this is cut short, and all claims are
+    /// given back for them.
+    async fn wind_up(&self, mut acts: JoinSet<Outcome>, mut claims: HashMap<Id, Claim>) {
+        let last_steps = async {
+            while let Some(ended) = acts.join_next_with_id().await {
+                self.ended(ended, &mut claims).await;
+            }
+        };
+        if self.app.settings.is_alone() {
+            return last_steps.await;
+        }
+        let _ = tokio::time::timeout(LAST_STEPS, last_steps).await;
+        acts.shutdown().await;
+        match self.app.store.release_all(self.leases.owner()).await {
+            Ok(0) => {}
+            Ok(runs) => {
+                tracing::info!(r#loop = D::NAME, runs, "Runs in hand are left to other processes");
+                D::call(&self.app).notify_one();
+            }
+            Err(error) => {
+                tracing::error!(r#loop = D::NAME, %error, "claims are not given back; they end by themselves")
+            }
         }
     }
 
@@ -103,14 +131,18 @@ impl<D: Duty> Driver<D> {
         if free == 0 {
             return Ok(Look::More);
         }
+        self.app.metrics.round(D::NAME);
         let (store, now) = (&self.app.store, clock::now());
         let limit = u32::try_from(free).unwrap_or(u32::MAX);
-        let claimed = store.claim(D::STATUSES, &self.owner, now, clock::after(LEASE), limit).await?;
+        let (lease, until) = (self.leases.length(), clock::deadline(self.leases.length()));
+        let claimed = store.claim(D::STATUSES, self.leases.owner(), now, clock::after(lease), limit).await?;
         let full = claimed.len() == free;
+        self.app.metrics.claimed(D::NAME, claimed.len());
         for claim in claimed {
             tracing::debug!(r#loop = D::NAME, run = %claim.run, status = %claim.status, attempt = claim.attempt, "claimed");
             let (driver, own) = (Arc::clone(self), claim.clone());
             let act = acts.spawn(async move { driver.act(&own).await });
+            self.leases.begin(&claim, until, act.clone());
             claims.insert(act.id(), claim);
         }
         if full {
@@ -148,7 +180,10 @@ impl<D: Duty> Driver<D> {
         let run = &claim.run;
         let held = self.hands.hold(run).await;
         let mut outcome = Outcome::Settled;
-        if let Err(trouble) = self.duty.act(claim).await {
+        let watch = Stopwatch::start();
+        let acted = self.duty.act(claim).await;
+        self.app.metrics.step(D::NAME, acted.is_ok(), watch.elapsed());
+        if let Err(trouble) = acted {
             outcome = Outcome::GivenBack;
             let pause = backoff::pause(claim.failures.saturating_add(1));
             let failures = claim.failures.saturating_add(1);
@@ -178,17 +213,17 @@ impl<D: Duty> Driver<D> {
     }
 
     async fn ended(&self, ended: Result<(Id, Outcome), JoinError>, claims: &mut HashMap<Id, Claim>) -> Outcome {
-        let error = match ended {
-            Ok((id, outcome)) => {
-                claims.remove(&id);
-                return outcome;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(claim) = claims.remove(&id) else { return Outcome::GivenBack };
+        self.leases.end(&claim);
+        match ended {
+            Ok((_, outcome)) => outcome,
+            Err(error) if error.is_panic() => {
+                tracing::error!(r#loop = D::NAME, run = %claim.run, "a step ran into a bug");
+                self.give_back(&claim, backoff::pause(i64::MAX), "the server ran into a bug; see its log").await;
+                Outcome::GivenBack
             }
-            Err(error) => error,
-        };
-        if let Some(claim) = claims.remove(&error.id()).filter(|_| error.is_panic()) {
-            tracing::error!(r#loop = D::NAME, run = %claim.run, "a step ran into a bug");
-            self.give_back(&claim, backoff::pause(i64::MAX), "the server ran into a bug; see its log").await;
+            Err(_) => Outcome::GivenBack,
         }
-        Outcome::GivenBack
     }
 }

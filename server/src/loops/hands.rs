@@ -1,6 +1,6 @@
 //! Which Runs are in hand. Two loops never act on the same Run at the same time in one process: a
-//! worker must not be started by one while another removes it. Between processes the claim's fence
-//! decides whose outcome counts.
+//! worker must not be started by one while another removes it. Between processes the claim decides who may act, and
+//! its fence whose outcome counts.
 
 use knit_api::id::RunId;
 use std::collections::HashMap;

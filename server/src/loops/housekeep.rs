@@ -1,12 +1,11 @@
 //! What no row knows: volumes whose push was not registered, workers whose Run is gone. A process that
-//! was killed leaves such things behind; they are removed at the start and on a slow clock. So is what
-//! images leave behind: content that no tag leads to any more, and layers that nobody runs.
+//! was killed leaves such things behind; they are removed at the start and on a slow clock. So are layers of
+//! images that nobody runs.
 
 use super::Trouble;
 use super::hands::Hands;
 use crate::app::App;
 use crate::clock;
-use crate::content::Collected;
 use crate::engine::Volume;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
@@ -14,18 +13,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The slow clock. A volume is a stray only when two looks, this far apart, find no row for it: a push
-/// has its bytes for a moment before it has its row.
-const SLOW: Duration = Duration::from_mins(15);
+/// How long a Run is held while a stray worker of it is removed: longer than that may take.
+const HOLD: Duration = Duration::from_mins(5);
 
-/// How long content stays that no tag leads to: a push has its layers before its manifest, and whoever
-/// moved a tag may want to move it back.
-const GRACE_OF_CONTENT: Duration = Duration::from_hours(24);
 /// How long unpacked layers stay that nobody runs: over a weekend. They can be unpacked again.
 const GRACE_OF_LAYERS: Duration = Duration::from_hours(72);
 
-/// The strays that an earlier process left. To be called before anything is served: nothing is being
-/// pushed yet, so no grace is needed.
+/// The strays that an earlier process left. To be called before anything is served by the only process there is:
+/// nothing is being pushed yet, so no grace is needed.
 pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
     strays(app).await.unwrap_or_else(|error| {
         tracing::error!(r#loop = "housekeep", %error, "volumes that nothing refers to could not be looked for");
@@ -33,9 +28,11 @@ pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
     })
 }
 
-/// Keeps house until the process is asked to stop; `suspects` are strays already.
+/// Keeps house until the process is asked to stop; `suspects` are strays already. A volume is a stray only when two
+/// looks, one round apart, find no row for it: a push has its bytes for a moment before it has its row.
 pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet<Volume>) {
     loop {
+        app.metrics.round("housekeep");
         match remove_strays(&app, &suspects).await {
             Ok(now) => suspects = now,
             Err(error) => tracing::error!(r#loop = "housekeep", %error, "stray volumes could not be looked for"),
@@ -46,7 +43,7 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
         tidy_images(&app, clock::file_time()).await;
         tokio::select! {
             () = app.stopping.cancelled() => return,
-            () = tokio::time::sleep(SLOW) => {}
+            () = tokio::time::sleep(app.settings.housekeeping) => {}
         }
     }
 }
@@ -70,40 +67,32 @@ async fn remove_strays(app: &App, suspects: &HashSet<Volume>) -> Result<HashSet<
 
 /// Removes workers whose Run is unknown, over, or has not come to its start.
 async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
+    let owner = format!("housekeep-{}", clock::new_id());
     for run in app.engine.workers().await? {
         // Looked at before it is taken in hand, so that a Run that is followed is never held up here.
         if !is_stray(app, &run).await? {
             continue;
         }
         let _held = hands.hold(&run).await;
-        if !is_stray(app, &run).await? {
+        // From here on no process begins anything with the Run, if there is one.
+        let claim = app.store.hold_idle(&run, &owner, clock::now(), clock::after(HOLD)).await?;
+        if claim.is_none() && app.store.run_status(&run).await?.is_some() {
             continue;
         }
         match app.engine.remove_worker(&run, Duration::ZERO).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %run, "removed a worker that no Run has"),
             Err(error) => tracing::error!(r#loop = "housekeep", %run, %error, "a stray worker stays for now"),
         }
+        if let Some(claim) = claim {
+            app.store.release(&claim).await?;
+            app.wake.initialize.notify_one();
+        }
     }
     Ok(())
 }
 
-/// Removes what images left behind. What is in the way of one part does not keep back the other.
+/// Removes layers that nobody runs.
 async fn tidy_images(app: &App, now: SystemTime) {
-    let content = Arc::clone(&app.content);
-    let before = now - GRACE_OF_CONTENT;
-    match tokio::task::spawn_blocking(move || content.collect(before)).await {
-        Ok(Ok(gone)) if gone == Collected::default() => {}
-        Ok(Ok(Collected { blobs, bytes, manifests, uploads })) => tracing::info!(
-            r#loop = "housekeep",
-            blobs,
-            bytes,
-            manifests,
-            uploads,
-            "removed content that no image refers to"
-        ),
-        Ok(Err(error)) => tracing::error!(r#loop = "housekeep", %error, "unused content stays for now"),
-        Err(error) => tracing::error!(r#loop = "housekeep", %error, "collecting content ran into a bug"),
-    }
     match app.engine.tidy(now - GRACE_OF_LAYERS).await {
         Ok(0) => {}
         Ok(layers) => tracing::info!(r#loop = "housekeep", layers, "removed unpacked layers that nobody runs"),

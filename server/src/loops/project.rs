@@ -8,6 +8,7 @@ use crate::store::StoreError;
 /// Projects until the process is asked to stop.
 pub(super) async fn project(app: App) {
     loop {
+        app.metrics.round("project");
         if let Err(error) = project_all(&app).await {
             tracing::error!(r#loop = "project", %error, "the Plans to project could not be read");
         }

@@ -3,6 +3,13 @@
 //! The engine tells when a worker changed or room was freed. A sign may come while the Run is in hand,
 //! between the look at its worker and the record of that look: [`Hints`] keeps such signs, and the Run
 //! becomes due at once when it is let go.
+//!
+//! With several processes each hears all signs. One that does not have the Run in hand makes it due in the store at
+//! once, and forgets the sign. That alone would not do: the process that has the Run in hand may have looked before
+//! the sign, and its record would put off the next look again. But that process hears the sign, too: either while it
+//! has the Run in hand, and then makes it due when it lets it go, or after that, and then makes it due like everybody
+//! else. Should it die before, its claim ends by itself, and the Run is then as due as the others have made it. So after
+//! each sign somebody looks who begins after it.
 
 use super::driver::Duty;
 use super::hands::Hands;
@@ -168,7 +175,7 @@ impl Follow {
         };
         let rooms = self.hints.rooms();
         match self.app.engine.start(&work).await? {
-            Started::Accepted => self.accepted(claim, &work).await,
+            Started::Accepted => self.accepted(claim).await,
             Started::NoRoom { reason } => {
                 // Room that was freed while this Run asked gave its sign before anyone waited for it.
                 let missed = self.hints.rooms() != rooms;
@@ -221,7 +228,7 @@ impl Follow {
         Ok(())
     }
 
-    async fn accepted(&self, claim: &Claim, work: &Work) -> Result<(), Trouble> {
+    async fn accepted(&self, claim: &Claim) -> Result<(), Trouble> {
         let starting = Settle {
             status: RunStatus::Starting,
             exit: None,
@@ -229,11 +236,9 @@ impl Follow {
             reason: Some(String::new()),
             image_digest: None,
         };
-        if !self.settle(claim, starting).await? {
-            // A user stopped the Run meanwhile. Whoever ends it waits for this hand, so the worker is
-            // gone before anything else is done with the Run.
-            self.app.engine.remove_worker(&work.run, Duration::ZERO).await?;
-        }
+        // If a user stopped the Run meanwhile, whoever ends it ends the worker. It is not removed here: with the claim
+        // gone, it may be another process that follows this worker already.
+        self.settle(claim, starting).await?;
         self.call_next().await
     }
 

@@ -13,7 +13,10 @@ mod uploads;
 pub use auth::Auth;
 
 use crate::content::{ContentStore, RepositoryName};
-use crate::http::port;
+use crate::http::port::{self, Template};
+use crate::http::tls::Wire;
+use crate::metrics::Metrics;
+use auth::Purpose;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -33,6 +36,9 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 /// What a page holds when the client does not say, and at most.
 const PAGE: usize = 1000;
 
+/// How a request came that no port took: from a program of this process.
+const LOCAL: Wire = Wire { is_encrypted: false, is_local: true };
+
 #[derive(Clone)]
 struct Registry {
     content: Arc<ContentStore>,
@@ -40,9 +46,9 @@ struct Registry {
 }
 
 /// The registry as a router to be served on an address of its own.
-pub fn router(content: Arc<ContentStore>, auth: Auth) -> Router {
+pub fn router(content: Arc<ContentStore>, auth: Auth, metrics: Arc<Metrics>) -> Router {
     let routes = Router::new().route("/healthz", get(async || "ok\n")).fallback(any(handle));
-    port::layered(routes, bug).with_state(Registry { content, auth })
+    port::measured(port::layered(routes, bug), metrics).with_state(Registry { content, auth })
 }
 
 /// What a request gets that ran into a bug.
@@ -51,21 +57,30 @@ fn bug() -> Response {
 }
 
 async fn handle(State(registry): State<Registry>, request: Request) -> Response {
-    let answer = match registry.auth.check(request.headers(), request.uri()) {
-        Ok(()) => registry.answer(request).await,
-        Err(failure) => Err(failure),
+    let wire = request.extensions().get::<Wire>().copied().unwrap_or(LOCAL);
+    let mut template = None;
+    let answer = async {
+        let route = route::parse(request.uri().path());
+        template = route.as_ref().ok().map(|route| Template(route.template()));
+        // Who may not ask does not learn what there could be.
+        let purpose = route.as_ref().map_or(Purpose::Other, |route| Purpose::of(route, request.method()));
+        registry.auth.check(purpose, wire, request.headers(), request.uri())?;
+        registry.answer(route?, request).await
     };
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    let mut response = answer.await.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
+    if let Some(template) = template {
+        response.extensions_mut().insert(template);
+    }
     response
 }
 
 impl Registry {
-    async fn answer(&self, request: Request) -> Result<Response, Failure> {
+    async fn answer(&self, route: Route, request: Request) -> Result<Response, Failure> {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
         let (method, headers) = (&head.method, &head.headers);
-        match route::parse(head.uri.path())? {
+        match route {
             Route::Version => match *method {
                 Method::GET | Method::HEAD => json("application/json", &serde_json::json!({})),
                 _ => Err(Failure::method(method)),

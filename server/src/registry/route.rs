@@ -17,6 +17,22 @@ pub(super) enum Route {
     Manifest(RepositoryName, Reference),
 }
 
+impl Route {
+    /// The path with its names left out.
+    pub(super) fn template(&self) -> &'static str {
+        match self {
+            Self::Version => "/v2/",
+            Self::Catalog => "/v2/_catalog",
+            Self::Tags(_) => "/v2/{name}/tags/list",
+            Self::Referrers(..) => "/v2/{name}/referrers/{digest}",
+            Self::Blob(..) => "/v2/{name}/blobs/{digest}",
+            Self::Uploads(_) => "/v2/{name}/blobs/uploads",
+            Self::Upload(..) => "/v2/{name}/blobs/uploads/{id}",
+            Self::Manifest(..) => "/v2/{name}/manifests/{reference}",
+        }
+    }
+}
+
 /// How a manifest is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reference {

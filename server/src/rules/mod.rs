@@ -2,6 +2,7 @@
 //! words of the API and their own, and nothing that uses them.
 
 pub mod backoff;
+pub mod expansion;
 pub mod identity;
 pub mod lifecycle;
 pub mod lineage;

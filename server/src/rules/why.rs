@@ -172,6 +172,9 @@ fn starting(seen: Option<&Observation>, reason: Option<&str>) -> Option<Cause> {
     } else if busy.starts_with("image ") {
         Cause::new(code::IMAGE_UNREACHABLE, busy.to_owned())
             .advice("it is tried again by itself; check that the registry can be reached from the server")
+    } else if busy.starts_with("no node can take it") {
+        Cause::new(code::NO_ROOM, busy.to_owned())
+            .advice("knit cluster shows what nodes offer; ask for less, name other labels, or let others end")
     } else {
         Cause::new(code::STARTING, format!("its worker is being started: {busy}"))
     })
@@ -250,6 +253,12 @@ mod tests {
                 "offers cpu 2 and memory 4Gi",
             ),
             (S::Starting, Some("fetching image train:v1"), code::FETCHING_IMAGE, "train:v1"),
+            (
+                S::Starting,
+                Some("no node can take it now: 1 node has too little cpu left (it asks for 64)"),
+                code::NO_ROOM,
+                "too little cpu",
+            ),
             (
                 S::Starting,
                 Some("image train:v1 cannot be fetched: refused; attempt 2 of 5"),

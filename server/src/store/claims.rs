@@ -19,6 +19,17 @@ use knit_api::plan::{OnNode, Resources};
 use knit_api::run::{Exit, RunStatus};
 use knit_api::time::Timestamp;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// The statuses in which a loop takes up a Run.
+const CLAIMED: [RunStatus; 6] = [
+    RunStatus::Waiting,
+    RunStatus::Ready,
+    RunStatus::Starting,
+    RunStatus::Running,
+    RunStatus::Completing,
+    RunStatus::Aborting,
+];
 
 /// What the index on due Runs is limited to, word for word: Runs under way that loops may claim.
 macro_rules! claimable {
@@ -126,6 +137,12 @@ pub(super) const NEXT_DUE: &str = concat!(
     ") x"
 );
 
+pub(super) const OLDEST_DUE: &str = concat!(
+    "select j.value ->> 0, (select due_at from run where status = j.value ->> 0 and ",
+    claimable!(),
+    " order by due_at, id limit 1) from json_each($1) j"
+);
+
 /// What `due within a minute` means to [`Store::hasten_ready`], in microseconds.
 const SOON: i64 = 60_000_000;
 
@@ -224,6 +241,18 @@ impl Store {
     pub async fn release(&self, claim: &Claim) -> Result<()> {
         let columns = args![claim.run.as_str(), claim.owner.as_str(), claim.attempt];
         self.change("giving a Run back", RELEASE, columns).await.map(drop)
+    }
+
+    /// For how long the Run of each status that loops take up has been due, the longest one; zero where none is.
+    pub async fn oldest_due(&self, now: Timestamp) -> Result<Vec<(RunStatus, Duration)>> {
+        whole!("looking for due Runs", self.try_oldest_due(now))
+    }
+
+    async fn try_oldest_due(&self, now: Timestamp) -> Db<Vec<(RunStatus, Duration)>> {
+        let statuses = list(CLAIMED.map(RunStatus::as_str));
+        let rows = self.db.rows(OLDEST_DUE, args![&statuses]).await?;
+        let age = |due: i64| Duration::from_micros(u64::try_from(now.micros().saturating_sub(due)).unwrap_or(0));
+        rows.iter().map(|row| Ok((row.parsed(0)?, row.opt_int(1)?.map_or(Duration::ZERO, age)))).collect()
     }
 
     /// Everything needed to execute a Run; none when it is gone or has no image.

@@ -30,10 +30,13 @@ const STATEMENT: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(5);
 /// A connection that was left alone for so long is asked whether it still works before it is used.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// What PostgreSQL is told for each connection. Compiling such short statements at run time never pays. A process
+/// What PostgreSQL is told for each connection. Compiling such short statements at run time never pays. Every hot
+/// statement has its index; but as long as figures about a table are older than most of its rows, PostgreSQL takes it
+/// for a small one and would rather read it whole, for each row that refers to it anew. A process
 /// that died, or whose machine did, does not hold its locks for longer than these.
-const SESSION: [(&str, &str); 6] = [
+const SESSION: [(&str, &str); 7] = [
     ("jit", "off"),
+    ("enable_seqscan", "off"),
     ("statement_timeout", "60s"),
     ("idle_in_transaction_session_timeout", "20s"),
     ("tcp_keepalives_idle", "15"),
@@ -699,6 +702,15 @@ impl Database {
             connection.close().await?;
         }
         Ok(())
+    }
+
+    /// Connections there are, and idle ones among them.
+    pub(super) fn connections(&self) -> (u32, u32) {
+        let idle = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        match self {
+            Self::Sqlite { write, read } => (write.size() + read.size(), idle(write.num_idle() + read.num_idle())),
+            Self::Postgres(pool, _) => (pool.size(), idle(pool.num_idle())),
+        }
     }
 
     /// Closes all connections after what is under way.

@@ -1,7 +1,7 @@
 //! Brings a database to the schema that this program knows: numbered files, forward only, each in a
 //! transaction of its own.
 
-use super::engine::{Database, Db, DbError, Tx, args};
+use super::engine::{Database, Db, DbError, Tx, args, repeatable};
 use super::{Result, StoreError};
 
 /// The files. Versions 1 to 3 were Knitfab's.
@@ -9,7 +9,10 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("../../migrations/0004.sql")),
     (5, include_str!("../../migrations/0005.sql")),
     (6, include_str!("../../migrations/0006.sql")),
+    (7, include_str!("../../migrations/0007.sql")),
 ];
+/// The version of the last file.
+pub(super) const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 const KNITFAB: std::ops::RangeInclusive<i64> = 1..=3;
 /// What PostgreSQL needs before the first file.
 const POSTGRES_FIRST: &str = include_str!("../../migrations/postgres.sql");
@@ -21,14 +24,16 @@ const SET_VERSION: &str = "insert into schema_version (version) values ($1)";
 
 /// Applies what is missing. Refuses a database that is newer than this program.
 pub(super) async fn migrate(db: &Database) -> Result<()> {
-    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
     let mut changed = false;
     for (version, text) in MIGRATIONS {
-        let found = apply(db, *version, text).await.map_err(|error| error.during("migrating the database"))?;
-        if found > known {
-            return Err(StoreError::TooNew { found, known });
+        let found = repeatable!("migrating the database", apply(db, *version, text))?;
+        if found > NEWEST {
+            return Err(StoreError::TooNew { found, known: NEWEST });
         }
-        changed |= found < *version;
+        // What is new is left without figures: PostgreSQL takes a table that it has none of for a small one, and one
+        // that was empty when it took them for an empty one, which it then reads whole to find anything, also when it
+        // has long grown.
+        changed |= found > 0 && found < *version;
     }
     analyze(db, changed).await.map_err(|error| error.during("analyzing the database"))
 }
@@ -67,13 +72,13 @@ fn in_the_words_of(tx: &Tx, text: &str) -> String {
 }
 
 /// Without true figures about its tables a database chooses bad ways through them. PostgreSQL takes them by itself
-/// from time to time, and here when the tables are `new`; SQLite only when it is told to.
-pub(super) async fn analyze(db: &Database, new: bool) -> Db<()> {
+/// from time to time, and here when tables were `changed`; SQLite only when it is told to.
+pub(super) async fn analyze(db: &Database, changed: bool) -> Db<()> {
     if let Database::Sqlite { .. } = db {
         return db.take_figures().await;
     }
     let mut tx: Tx = db.begin().await?;
-    if new {
+    if changed {
         tx.script("analyze".to_owned()).await?;
     }
     tx.commit().await

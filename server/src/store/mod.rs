@@ -40,7 +40,7 @@ pub use signals::Listener;
 pub use watching::{Look, RunState, Selection, Watched};
 
 use crate::engine::{Sealed, Volume};
-use engine::{Database, Db, Value, repeatable};
+use engine::{Database, Db, Value, repeatable, whole};
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::image::ImageQuery;
 use knit_api::run::{Exit, RunStatus};
@@ -251,6 +251,9 @@ pub struct LogPlace {
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
+    /// The version of the schema that this program knows.
+    pub const SCHEMA: i64 = migrations::NEWEST;
+
     /// Opens the embedded database, making or migrating it. The folder must be there, and no other process
     /// may write to it.
     pub async fn open_sqlite(path: &Path) -> Result<Self> {
@@ -276,10 +279,15 @@ impl Store {
         Ok(Self { db })
     }
 
-    /// True when the database answers, and soon.
+    /// True when the database answers, and soon. A connection that broke is no reason to say no.
     pub async fn is_ready(&self) -> bool {
-        let answer = tokio::time::timeout(SOON, self.db.rows("select 1", &[])).await;
-        answer.is_ok_and(|answer| answer.is_ok())
+        let answer = async { whole!("asking whether it is ready", self.db.rows("select 1", &[])) };
+        tokio::time::timeout(SOON, answer).await.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// How many connections to the database there are, and how many of them do nothing.
+    pub fn connections(&self) -> (u32, u32) {
+        self.db.connections()
     }
 
     /// Closes all connections after what is under way.

@@ -196,7 +196,8 @@ fn statement(inputs: usize, fresh: usize) -> String {
     format!(
         "select {columns} from json_each(${list}) s \
          join nomination n{fresh} on n{fresh}.mount_id = ${input} and n{fresh}.data_id = s.value ->> 0{others} \
-         where not exists (select 1 from run r where r.plan_id = $1 and r.signature = {signature}) limit $2",
+         where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || {signature}) \
+         limit $2",
         others = others.concat(),
         list = inputs + 3,
         input = fresh + 3,
@@ -213,7 +214,8 @@ mod tests {
             statement(1, 0),
             "select n0.data_id from json_each($4) s \
              join nomination n0 on n0.mount_id = $3 and n0.data_id = s.value ->> 0 \
-             where not exists (select 1 from run r where r.plan_id = $1 and r.signature = n0.data_id) limit $2"
+             where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || n0.data_id) \
+             limit $2"
         );
     }
 
@@ -224,7 +226,7 @@ mod tests {
             "select n0.data_id, n1.data_id, n2.data_id from json_each($6) s \
              join nomination n1 on n1.mount_id = $4 and n1.data_id = s.value ->> 0 \
              join nomination n0 on n0.mount_id = $3 join nomination n2 on n2.mount_id = $5 \
-             where not exists (select 1 from run r where r.plan_id = $1 and r.signature = \
+             where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || \
              n0.data_id || ',' || n1.data_id || ',' || n2.data_id) limit $2"
         );
     }

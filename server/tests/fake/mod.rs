@@ -18,14 +18,15 @@ use knit_server::engine::{
     ByteStream, Checks, Engine, EngineError, EngineEvent, EngineStatus, Entry, Form, Manifest, Observation, Registered,
     Sealed, Started, Volume, Work,
 };
-use knit_server::settings::{Layout, Settings, WorkerNetwork};
+use knit_server::metrics::Metrics;
+use knit_server::settings::{Cluster, Layout, Reach, Settings, WorkerNetwork};
 use knit_server::store::Store;
 use knit_server::wake::Wake;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Digest that the fake engine reports for every image.
@@ -35,8 +36,10 @@ pub(crate) struct FakeEngine {
     state: Mutex<State>,
     /// What `tidy` was last asked with.
     pub(crate) tidied: watch::Sender<Option<SystemTime>>,
-    events: Mutex<mpsc::UnboundedSender<EngineEvent>>,
-    receiver: Mutex<Option<mpsc::UnboundedReceiver<EngineEvent>>>,
+    /// To each process that uses this engine.
+    events: Mutex<Vec<mpsc::UnboundedSender<EngineEvent>>>,
+    /// Opened when those who are stuck may go on.
+    unstuck: Notify,
 }
 
 #[derive(Default)]
@@ -55,6 +58,8 @@ pub(crate) struct State {
     pub(crate) ends_at_once: Option<u8>,
     /// What `start` answers instead.
     pub(crate) never_fits: Option<String>,
+    /// Looks at workers that do not come to an end, and how often still.
+    pub(crate) stuck: u32,
     /// Operations that fail, and how often still.
     pub(crate) failing: BTreeMap<&'static str, u32>,
     /// What `seal` reports as left out.
@@ -67,12 +72,11 @@ pub(crate) struct State {
 
 impl FakeEngine {
     pub(crate) fn new() -> Arc<Self> {
-        let (events, receiver) = mpsc::unbounded_channel();
         Arc::new(Self {
             state: Mutex::default(),
             tidied: watch::Sender::new(None),
-            events: Mutex::new(events),
-            receiver: Mutex::new(Some(receiver)),
+            events: Mutex::default(),
+            unstuck: Notify::new(),
         })
     }
 
@@ -80,15 +84,13 @@ impl FakeEngine {
         self.state.lock().unwrap()
     }
 
-    /// Takes another subscriber, as a new process opens the engine anew.
-    fn reopen(&self) {
-        let (events, receiver) = mpsc::unbounded_channel();
-        *self.events.lock().unwrap() = events;
-        *self.receiver.lock().unwrap() = Some(receiver);
+    fn tell(&self, event: EngineEvent) {
+        self.events.lock().unwrap().retain(|process| process.send(event.clone()).is_ok());
     }
 
-    fn tell(&self, event: EngineEvent) {
-        let _ = self.events.lock().unwrap().send(event);
+    /// Looks that are stuck come to their end.
+    pub(crate) fn unstick(&self) {
+        self.unstuck.notify_waiters();
     }
 
     /// The worker's process has begun.
@@ -176,7 +178,9 @@ impl Engine for FakeEngine {
     }
 
     fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
-        self.receiver.lock().unwrap().take().expect("one subscriber")
+        let (events, receiver) = mpsc::unbounded_channel();
+        self.events.lock().unwrap().push(events);
+        receiver
     }
 
     async fn create_volume(&self, volume: &Volume) -> Result<(), EngineError> {
@@ -300,6 +304,11 @@ impl Engine for FakeEngine {
 
     async fn observe(&self, run: &RunId) -> Result<Observation, EngineError> {
         self.fails("observe")?;
+        let is_stuck = std::mem::replace(&mut self.state().stuck, 0);
+        if is_stuck > 0 {
+            self.state().stuck = is_stuck - 1;
+            self.unstuck.notified().await;
+        }
         Ok(self.state().workers.get(run).cloned().unwrap_or(Observation::Absent))
     }
 
@@ -345,8 +354,8 @@ impl Server {
     /// The next process over the same store and engine.
     pub(crate) fn restarted(mut self) -> Self {
         self.app.stopping = CancellationToken::new();
+        self.app.closing = CancellationToken::new();
         self.app.wake = Arc::new(Wake::default());
-        self.engine.reopen();
         self
     }
 }
@@ -354,25 +363,64 @@ impl Server {
 pub(crate) async fn server(token: Option<&str>) -> Server {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
-    let engine = FakeEngine::new();
+    let store = Store::open_sqlite(&layout.database()).await.unwrap();
+    server_over(dir, token, store, FakeEngine::new())
+}
+
+/// One of several processes over one PostgreSQL database and one engine; `lease` is how long its claims hold.
+pub(crate) async fn one_of_many(database: &str, engine: &Arc<FakeEngine>, lease: Duration) -> Server {
+    let store = Store::open_postgres(database).await.unwrap();
+    let mut server = server_over(tempfile::tempdir().unwrap(), None, store, Arc::clone(engine));
+    let cluster = Cluster {
+        kubeconfig: None,
+        namespace: "default".to_owned(),
+        image: "knitd".to_owned(),
+        storage_class: None,
+        initial_capacity: "1Gi".parse().unwrap(),
+        worker_priority: None,
+        registry: "localhost:30503".to_owned(),
+        registry_from_here: "localhost:30503".to_owned(),
+        reach: Reach::Direct,
+        agent_idle: Duration::from_secs(30),
+        start_grace: Duration::from_mins(2),
+        log_limit: 1 << 20,
+    };
+    let settings = Settings::clone(&server.app.settings);
+    let database = Some(database.to_owned());
+    server.app.settings = Arc::new(Settings { database, cluster: Some(cluster), lease, ..settings });
+    server
+}
+
+fn server_over(dir: tempfile::TempDir, token: Option<&str>, store: Store, engine: Arc<FakeEngine>) -> Server {
+    let layout = Layout::new(dir.path());
     let app = App {
         settings: Arc::new(Settings {
-            layout: layout.clone(),
+            layout: Some(layout.clone()),
             listen: "127.0.0.1:30803".parse().unwrap(),
             registry_listen: "127.0.0.1:30503".parse().unwrap(),
+            metrics_listen: None,
             token: token.map(str::to_owned),
+            tls: None,
+            insecure_http: false,
+            anonymous_pull: false,
+            drain_delay: Duration::ZERO,
             worker_network: WorkerNetwork::None,
             grace: Duration::from_secs(7),
             log_limit: 1 << 20,
             roles: Settings::all_roles(),
             database: None,
             cluster: None,
+            database_connections: knit_server::store::CONNECTIONS,
+            lease: knit_server::settings::LEASE,
+            housekeeping: knit_server::settings::HOUSEKEEPING,
         }),
-        store: Store::open_sqlite(&layout.database()).await.unwrap(),
+        store,
         engine: Arc::clone(&engine) as Arc<dyn Engine>,
-        content: Arc::new(ContentStore::open(&layout.content()).unwrap()),
+        content: Some(Arc::new(ContentStore::open(&layout.content()).unwrap())),
         wake: Arc::new(Wake::default()),
+        metrics: Arc::new(Metrics::default()),
         stopping: CancellationToken::new(),
+        closing: CancellationToken::new(),
     };
     Server { app, engine, _dir: dir }
 }

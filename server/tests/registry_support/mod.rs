@@ -25,7 +25,7 @@ impl Registry {
         let content = Arc::new(ContentStore::open(&folder.path().join("content")).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(content.clone(), Auth::new(token));
+        let router = router(content.clone(), Auth::new(token), Arc::default());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, content, folder }
     }

@@ -1,11 +1,11 @@
 //! What loops do: claim, settle, finish, and what happens when two get in each other's way.
 
-use crate::world::{World, at, exit, on_both, sealed, simple, spec, to};
-use knit_api::id::{PlanId, RunId};
+use crate::world::{World, at, exit, on_both, sealed, simple, spec, tags, to};
+use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::run::RunStatus as S;
 use knit_api::time::Timestamp;
 use knit_server::engine::Volume;
-use knit_server::store::{Settle, Stop};
+use knit_server::store::{Settle, Stop, Upload};
 
 /// A Plan from raw to model and one waiting Run of it.
 async fn waiting(world: &World) -> (PlanId, RunId) {
@@ -202,6 +202,54 @@ on_both! {
         assert_eq!(world.claim_run(&run).await.failures, 0);
     }
 
+    async fn claims_are_renewed_as_long_as_they_are_the_owners(world: World) {
+        waiting(&world).await;
+        world.push(&["kind:raw"]).await;
+        world.project().await;
+        let claims = world.store.claim(&[S::Waiting], "a", at(1000), at(1030), 9).await.unwrap();
+        let runs: Vec<RunId> = claims.into_iter().map(|claim| claim.run).collect();
+        assert_eq!(runs.len(), 2);
+        let mut leases = world.store.renew("a", &runs, at(1060)).await.unwrap();
+        leases.sort_by(|a, b| a.run.cmp(&b.run));
+        assert!(leases.iter().all(|lease| (lease.attempt, lease.until) == (1, at(1060))) && leases.len() == 2);
+        assert!(world.store.claim(&[S::Waiting], "b", at(1050), at(1080), 9).await.unwrap().is_empty());
+        assert!(world.store.renew("b", &runs, at(2000)).await.unwrap().is_empty());
+
+        let taken = world.store.claim(&[S::Waiting], "b", at(1061), at(1090), 1).await.unwrap().remove(0);
+        let left = world.store.renew("a", &runs, at(1100)).await.unwrap();
+        assert_eq!(left.len(), 1);
+        assert_ne!(left[0].run, taken.run);
+        assert_eq!(world.store.release_all("a").await.unwrap(), 1);
+        assert_eq!(world.store.release_all("a").await.unwrap(), 0);
+        assert_eq!(world.store.claim(&[S::Waiting], "c", at(1062), at(1090), 9).await.unwrap().len(), 1);
+    }
+
+    async fn a_run_without_work_is_held_against_all_loops_and_keeps_its_claim_when_it_is_retried(world: World) {
+        let (_, run) = waiting(&world).await;
+        world.end(&run, false).await;
+        let held = world.store.hold_idle(&run, "h", at(1000), at(2000)).await.unwrap().unwrap();
+        assert_eq!(held.status, S::Failed);
+        assert_eq!(world.store.hold_idle(&run, "i", at(1001), at(2000)).await.unwrap(), None);
+        world.store.retry(&run, at(1002)).await.unwrap().unwrap();
+        assert!(world.store.claim(&[S::Waiting], "a", at(1003), at(1030), 9).await.unwrap().is_empty());
+        world.store.release(&held).await.unwrap();
+        assert_eq!(world.store.claim(&[S::Waiting], "a", at(1004), at(1030), 9).await.unwrap().len(), 1);
+        assert_eq!(world.store.hold_idle(&run, "h", at(1005), at(2000)).await.unwrap(), None);
+        assert_eq!(world.store.hold_idle(&"none".into(), "h", at(1005), at(2000)).await.unwrap(), None);
+    }
+
+    async fn what_is_done_a_second_time_is_answered_alike(world: World) {
+        let plan = simple("image:v1", &[&["a:b"]], &[&[]]);
+        world.apply(&plan).await;
+        let data = DataId::new("once");
+        let upload = Upload { volume: Volume::of(&data), data: data.clone(), sealed: sealed("d"), tags: tags(&["a:b"]) };
+        for second in 0..2 {
+            world.store.add_upload(&upload, at(second)).await.unwrap();
+        }
+        assert_eq!(world.project().await, 1);
+        assert_eq!(world.place.number("select count(*) from run where signature is null").await, 1);
+    }
+
     async fn only_a_held_ending_run_can_be_finished(world: World) {
         let (_, run) = waiting(&world).await;
         let claim = world.claim_run(&run).await;
@@ -211,7 +259,9 @@ on_both! {
         let taken = world.store.claim(&[S::Completing], "b", at(2000), at(2030), 1).await.unwrap().remove(0);
         assert!(!world.store.finish(&old, &[], None, None, at(2001)).await.unwrap());
         assert!(world.store.finish(&taken, &[], None, None, at(2002)).await.unwrap());
-        assert!(!world.store.finish(&taken, &[], None, None, at(2003)).await.unwrap());
+        // As told to whoever did not hear the answer.
+        assert!(world.store.finish(&taken, &[], None, None, at(2003)).await.unwrap());
+        assert!(!world.store.finish(&old, &[], None, None, at(2004)).await.unwrap());
         assert_eq!(world.status(&run).await, S::Done);
     }
 

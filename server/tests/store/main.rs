@@ -16,3 +16,4 @@ mod projection;
 mod runs;
 mod watching;
 mod world;
+mod wrong;

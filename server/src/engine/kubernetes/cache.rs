@@ -6,7 +6,7 @@
 //! what belongs to an object of which the API server itself has just told.
 
 use super::client::{Client, Kind, WATCH};
-use crate::engine::{EngineError, EngineEvent, Volume};
+use crate::engine::{EngineError, EngineEvent};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -72,6 +72,11 @@ impl Cache {
         receiver
     }
 
+    /// Gives a sign of this worker now.
+    pub(super) fn tell(&self, run: &RunId) {
+        self.0.signals.send(EngineEvent::Worker(run.clone()));
+    }
+
     /// Gives a sign of this worker after a while, for what changes by time alone. One at a time for each worker.
     pub(super) fn remind(&self, run: &RunId, after: Duration) {
         if !lock(&self.0.signals.reminders).insert(run.clone()) {
@@ -98,19 +103,9 @@ impl Cache {
 
     /// The Pods that this object owns.
     pub(super) async fn pods_of(&self, owner: &str) -> Result<Vec<Arc<Pod>>, EngineError> {
-        self.pods_that(|pod| is_owned_by(pod, owner)).await
-    }
-
-    /// The Pods that mount the volume and have not come to their end.
-    pub(super) async fn pods_with(&self, volume: &Volume) -> Result<Vec<Arc<Pod>>, EngineError> {
-        self.pods_that(|pod| !is_over(pod) && claims(pod).any(|claim| claim == volume.as_str())).await
-    }
-
-    /// The Pods of ours that are so.
-    pub(super) async fn pods_that(&self, are: impl Fn(&Pod) -> bool) -> Result<Vec<Arc<Pod>>, EngineError> {
         self.watch_pods();
         self.0.pods.first_list("Pods").await?;
-        Ok(self.0.pods.shelf().0.values().filter(|pod| are(pod)).cloned().collect())
+        Ok(self.0.pods.shelf().0.values().filter(|pod| is_owned_by(pod, owner)).cloned().collect())
     }
 
     /// What was said of the objects with these UIDs, in the order in which it was heard.
@@ -134,8 +129,9 @@ impl Cache {
         Ok(self.0.pods.until(deadline, |pods| found(pods.0.get(name).map(|pod| &**pod))).await)
     }
 
-    /// How many workers there are, as far as this process knows.
+    /// How many workers there are, as far as this process knows: none yet when it is asked for the first time.
     pub(super) fn workers(&self) -> usize {
+        self.watch_jobs();
         self.0.jobs.shelf().0.len()
     }
 

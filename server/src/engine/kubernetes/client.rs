@@ -433,7 +433,11 @@ impl Client {
                 401 => format!("the credentials are those of {}", self.whereto.credentials),
                 403 if is_permission(status) => {
                     let place = call.namespace.map_or("the cluster".to_owned(), |name| format!("namespace {name}"));
-                    format!("grant `{}` on `{}` in {place} to the account of this server", call.verb, call.resource)
+                    format!(
+                        "grant `{}` on `{}` in {place} to the account of this server, \
+                         as examples/kubernetes/rbac.yaml does",
+                        call.verb, call.resource
+                    )
                 }
                 403 if is_quota(status) => "remove what uses the quota up, or raise it".to_owned(),
                 404 if names_namespace(status) => format!("create the namespace {}", self.namespace),
@@ -613,7 +617,7 @@ fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
 }
 
 /// The pause after this many failures, for the cautious and the unlucky alike.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE)
 }
 

@@ -4,8 +4,12 @@
 //! Reading order. [`objects`] and [`observe`] only compute: what is asked of the cluster, and what its answers mean.
 //! `client` is every call to the API server: bounded in time, repeated where that can help. `cache` watches what is
 //! ours and tells of changes. `credentials` are what an agent and its callers know each other by, `dial` a
-//! connection to a door. `workers` are Jobs from their start to their end, `agents` Pods with volumes, `volumes`
-//! what is done through them. [`door`] is the other side: the roles of `knitd` that run inside Pods.
+//! connection to a door. `workers` are Jobs from their start to their end, `claims` and `nodes` what the cluster
+//! has besides, `leftovers` what nobody removed. `agents` are Pods with volumes, `volumes` what is done through them.
+//! `recorder` is what a worker tells, `ends` how servers learn of it at once, `conclude` what
+//! they do then. [`door`] is the other side: the roles of `knitd` that run inside Pods.
+//!
+//! [`expansion`] is a helper on each node, and part of no engine.
 //!
 //! Several servers work on one cluster at a time. What they agree on stands in the store and on the cluster itself;
 //! what one of them keeps in memory only makes it faster.
@@ -18,12 +22,15 @@ mod conclude;
 mod credentials;
 mod dial;
 pub mod door;
+mod ends;
 mod entrypoint;
+pub mod expansion;
 mod leftovers;
 mod logs;
 mod nodes;
 pub mod objects;
 pub mod observe;
+mod recorder;
 mod volumes;
 mod workers;
 
@@ -37,6 +44,8 @@ use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
 use client::Client;
+use ends::Ends;
+use entrypoint::Entrypoints;
 use knit_api::bundle::Selection;
 use knit_api::cluster::Node;
 use knit_api::id::RunId;
@@ -59,6 +68,7 @@ struct Shared {
     client: Client,
     cache: Cache,
     agents: Agents,
+    ends: Ends,
     capacity: Capacity,
     /// Manifests are kept there.
     store: Store,
@@ -77,7 +87,14 @@ impl KubernetesEngine {
         let client = Client::connect(&settings).await?;
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings, &client, &cache);
-        Ok(Self { shared: Arc::new(Shared { settings, client, cache, agents, capacity: Capacity::default(), store }) })
+        let ends = Ends::new(&settings, &client, &cache);
+        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
+        let shared = Shared { settings, client, cache, agents, ends, entrypoints, capacity, store };
+        // For the status, which is told without asking.
+        if let Err(error) = shared.nodes().await {
+            tracing::warn!(%error, "what the cluster has is not known yet");
+        }
+        Ok(Self { shared: Arc::new(shared) })
     }
 }
 
@@ -194,9 +211,4 @@ impl Engine for KubernetesEngine {
     async fn log_tail(&self, run: &RunId, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
         self.shared.log_tail(run, volume, most).await
     }
-}
-
-/// A part that another file brings.
-fn unbuilt<T>(what: &str) -> Result<T, EngineError> {
-    Err(EngineError::Failed { what: what.to_owned(), cause: "it is not built yet".to_owned() })
 }

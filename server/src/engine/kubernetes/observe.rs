@@ -78,7 +78,10 @@ pub fn observe(
     let facts = Facts::of(job, pods, events, known_end, grace, now);
     let Outlook { observation, again } = look(&facts);
     let main = facts.container(container::MAIN);
-    let over = facts.pod.is_none_or(facts::is_over);
+    let over = match facts.pod {
+        Some(pod) => facts::is_over(pod),
+        None => matches!(observation, Observation::Ended { .. }),
+    };
     Seen {
         observation: readable(observation),
         again,

@@ -135,7 +135,11 @@ impl Shared {
     }
 
     /// What an agent that hands out this volume answers; the agent is held until the end of it.
-    async fn read_with(&self, volume: &Volume, ask: impl Fn() -> Ask + Send + Sync) -> Result<ByteStream, EngineError> {
+    pub(super) async fn read_with(
+        &self,
+        volume: &Volume,
+        ask: impl Fn() -> Ask + Send + Sync,
+    ) -> Result<ByteStream, EngineError> {
         let (reply, lease) = self.agents.ask_reader(volume, ask).await?;
         Ok(lease.stream(reply))
     }

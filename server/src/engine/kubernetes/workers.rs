@@ -82,11 +82,15 @@ impl Shared {
         let seen = {
             let pods: Vec<&Pod> = pods.iter().map(|pod| &**pod).collect();
             let events: Vec<_> = events.iter().map(|event| &**event).collect();
-            observe(Some(&job), &pods, &events, None, self.settings.start_grace, clock::file_time())
+            let told = pods.iter().find_map(|pod| self.ends.of(pod));
+            observe(Some(&job), &pods, &events, told.as_ref(), self.settings.start_grace, clock::file_time())
         };
         if let Some(again) = seen.again {
             let wait = again.duration_since(clock::file_time()).unwrap_or_default();
             self.cache.remind(run, wait + LITTLE);
+        }
+        if let Some(pod) = pods.iter().find(|pod| pod.metadata.name == seen.pod) {
+            self.ends.follow(run, pod);
         }
         Ok(Some(Sight { job, pods, seen }))
     }
@@ -166,7 +170,7 @@ impl Shared {
     }
 
     /// Waits until the Job is gone.
-    async fn await_job(&self, name: &str, job: Job, deadline: Instant) -> Result<(), EngineError> {
+    pub(super) async fn await_job(&self, name: &str, job: Job, deadline: Instant) -> Result<(), EngineError> {
         let it = watcher::Config::default().fields(&format!("metadata.name={name}"));
         if self.client.until_none::<Job>(it, deadline, |other| other.metadata.uid == job.metadata.uid).await {
             return Ok(());

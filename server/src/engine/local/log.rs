@@ -39,6 +39,32 @@ pub(super) async fn stream(
     Ok(stream::try_unfold(reader, Reader::next).boxed())
 }
 
+/// Streams what is there of the log in this folder, which is `volume`, from this byte on; a negative one counts from
+/// the end.
+pub(in crate::engine) async fn stream_from(
+    folder: &Path,
+    volume: &Volume,
+    from: i64,
+) -> Result<ByteStream, EngineError> {
+    let sought = async {
+        let Some(mut file) = open(folder).await? else { return Ok(None) };
+        let from = match u64::try_from(from) {
+            Ok(from) => from,
+            Err(_) => file.metadata().await?.len().saturating_sub(from.unsigned_abs()),
+        };
+        file.seek(SeekFrom::Start(from)).await?;
+        Ok(Some(file))
+    };
+    let failed = |cause: io::Error| EngineError::Failed {
+        what: format!("opening the log in {volume}"),
+        cause: cause.to_string(),
+    };
+    let file = sought.await.map_err(failed)?;
+    let file = file.ok_or_else(|| EngineError::NotFound(format!("the log in {volume}")))?;
+    let reader = Reader { folder: folder.to_owned(), file: Some(file), changes: None, worker: None };
+    Ok(stream::try_unfold(reader, Reader::next).boxed())
+}
+
 /// The last bytes of the log in this folder, which is `volume`.
 pub(super) async fn tail(folder: &Path, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
     let read = async {

@@ -5,6 +5,7 @@ use super::super::objects::agent::{Mode, SCRATCH};
 use super::super::objects::pod::{CREDENTIALS, DOOR_PORT, VOLUMES};
 use super::server::{Door, Ended, until_terminated};
 use super::{FAILED, Refused, json};
+use crate::engine::local::log;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{ByteStream, EngineError, Form, Registered, Volume};
 use axum::Router;
@@ -79,6 +80,7 @@ pub fn routes(volumes: Volumes, mode: Mode, served: impl IntoIterator<Item = Vol
         .route("/volumes/{volume}", get(send).post(receive))
         .route("/volumes/{volume}/part", post(send_part))
         .route("/volumes/{volume}/file", get(file))
+        .route("/volumes/{volume}/log", get(read_log))
         .route("/volumes/{volume}/verify", post(verify))
         .route("/volumes/{volume}/seal", post(seal))
         .route("/manifests/{digest}", get(manifest))
@@ -158,6 +160,12 @@ struct FileWanted {
 }
 
 #[derive(Debug, Deserialize)]
+struct LogWanted {
+    /// The first byte; negative counts from the end.
+    from: i64,
+}
+
+#[derive(Debug, Deserialize)]
 struct Against {
     digest: String,
 }
@@ -209,6 +217,12 @@ async fn file(State(agent): State<Agent>, Path(name): Path<String>, Query(query)
         return Err(EngineError::BadContent(format!("no file of {size} bytes has bytes {from} to {to}")).into());
     }
     Ok(streamed(agent.volumes.read(&volume, &path, size, from..to).await?))
+}
+
+/// `GET /volumes/{volume}/log?from=`
+async fn read_log(State(agent): State<Agent>, Path(name): Path<String>, Query(query): Query<LogWanted>) -> Answer {
+    let volume = agent.volume(name)?;
+    Ok(streamed(log::stream_from(&agent.volumes.path(&volume), &volume, query.from).await?))
 }
 
 /// `POST /volumes/{volume}/verify?digest=`, the manifest in the body

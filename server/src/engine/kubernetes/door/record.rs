@@ -11,16 +11,15 @@ mod take;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
+use crate::clock;
 use crate::engine::local::native::record::Log;
 use crate::engine::local::volumes::Volumes;
 use crate::engine::{Sealed, Volume};
-use crate::settings::Layout;
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +37,8 @@ const FOR_ALL: u32 = 0o666;
 const FORGOTTEN: Duration = Duration::from_hours(1);
 /// The same once the Pod was asked to end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Most characters of one thing that was left out.
+const LONGEST_NAME: usize = 300;
 /// Volumes that are made final at one time.
 const AT_ONCE: usize = 2;
 
@@ -47,6 +48,10 @@ pub struct RecordLog {
     /// Folder with the volumes of the worker, by name.
     #[arg(long, value_name = "DIR", default_value = "/volumes")]
     volumes: PathBuf,
+
+    /// Folder for manifests, until servers have them.
+    #[arg(long, value_name = "DIR", default_value = "/manifests")]
+    manifests: PathBuf,
 
     /// Folder that is shared with main.
     #[arg(long, value_name = "DIR", default_value = "/.knit")]
@@ -102,11 +107,20 @@ struct Progress {
     sealed: Option<Arc<Outcomes>>,
 }
 
+/// Whether main can still do something, once it was asked not to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// It has started before.
+    pub started: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 enum Main {
     /// It has not started.
     #[default]
     Awaited,
+    /// It has not, and cannot any more.
+    Never,
     Running,
     Ended {
         end: Option<MainEnd>,
@@ -115,6 +129,24 @@ enum Main {
 }
 
 impl Progress {
+    /// Main begins; false when it came too late.
+    fn begin(&mut self) -> bool {
+        let awaited = matches!(self.main, Main::Awaited);
+        if awaited {
+            self.main = Main::Running;
+        }
+        awaited
+    }
+
+    /// Main does not start any more; false when it has.
+    fn close(&mut self) -> bool {
+        let awaited = matches!(self.main, Main::Awaited | Main::Never);
+        if awaited {
+            self.main = Main::Never;
+        }
+        awaited
+    }
+
     fn has_ended(&self) -> bool {
         matches!(self.main, Main::Ended { .. })
     }
@@ -147,7 +179,7 @@ impl RecordLog {
     pub async fn run(self) -> anyhow::Result<()> {
         let terminated = until_terminated()?;
         let listener = listen(&self.shared.join(SOCKET))?;
-        let door = Door::open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port)), &self.credentials).await?;
+        let door = Door::open_anywhere(self.port, &self.credentials).await?;
         self.serve(listener, door, terminated).await
     }
 
@@ -182,21 +214,14 @@ fn listen(socket: &Path) -> anyhow::Result<UnixListener> {
 
 impl Recorder {
     fn new(order: &RecordLog) -> anyhow::Result<Self> {
-        // Volumes are mounted below; manifests are kept beside them, in this container only.
-        let root = order.volumes.parent().unwrap_or(&order.volumes);
-        anyhow::ensure!(
-            Layout::new(root).volumes() == order.volumes,
-            "{}: a folder of volumes is called \"volumes\"",
-            order.volumes.display()
-        );
         Ok(Self {
-            volumes: Volumes::open(Layout::new(root))?,
+            volumes: Volumes::open_mounted(order.volumes.clone(), order.manifests.clone())?,
             outputs: order.outputs.clone(),
             log: order.log.clone(),
             progress: Arc::new(watch::Sender::new(Progress::default())),
             gone: Arc::new(Notify::new()),
             done: CancellationToken::new(),
-            asked: Arc::new(watch::Sender::new(Instant::now())),
+            asked: Arc::new(watch::Sender::new(now())),
         })
     }
 
@@ -214,6 +239,9 @@ impl Recorder {
             () = self.done.cancelled() => return,
             () = self.gone.notified() => None,
         };
+        if connected.is_some() && !self.progress.send_if_modified(Progress::begin) {
+            return;
+        }
         let nothing_left = self.take(connected, log).await;
         tokio::select! {
             () = self.make_final(nothing_left) => {}
@@ -228,7 +256,6 @@ impl Recorder {
             self.progress.send_modify(|progress| progress.main = Main::Ended { end: None, notes: Vec::new() });
             return true;
         };
-        self.progress.send_modify(|progress| progress.main = Main::Running);
         let (progress, file) = (Arc::clone(&self.progress), self.log_file());
         let taken = tokio::task::spawn_blocking(move || {
             connected.into_std().and_then(|main| {
@@ -258,7 +285,7 @@ impl Recorder {
                 async move {
                     match kept {
                         Some(kept) => kept,
-                        None => (volume.clone(), self.volumes.seal(volume).await.map_err(Told::from)),
+                        None => (volume.clone(), self.volumes.seal(volume).await.map(in_bounds).map_err(Told::from)),
                     }
                 }
             });
@@ -279,10 +306,10 @@ impl Recorder {
             () = self.unasked(FORGOTTEN) => tracing::warn!("no server has come for this worker's results"),
             () = async {
                 terminated.cancelled().await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 // A seal under way is worth to be waited for: the Pod's grace bounds it.
                 let _ = self.progress.subscribe().wait_for(|progress| progress.sealed.is_some()).await;
-                self.asked.send_replace(Instant::now());
+                self.asked.send_replace(now());
                 self.unasked(LAST_WORDS).await;
             } => {}
         }
@@ -312,6 +339,19 @@ async fn accept(listener: UnixListener, socket: &Path) -> Option<UnixStream> {
             None
         }
     }
+}
+
+/// With what was left out in words that are not too long: the names are main's own.
+fn in_bounds(sealed: Sealed) -> Sealed {
+    let shortened = |words: String| match words.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    };
+    Sealed { left_out: sealed.left_out.into_iter().map(shortened).collect(), ..sealed }
+}
+
+fn now() -> Instant {
+    clock::deadline(Duration::ZERO)
 }
 
 /// Whether a volume that could not be made final may be later.

@@ -7,6 +7,7 @@
 //! It has one thread and next to no memory of its own, which counts as main's.
 
 use super::frames::{HEADER, How, LONGEST, MainEnd, output_header};
+use crate::clock::Stopwatch;
 use knit_api::run::exit_code;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -22,10 +23,12 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where the recorder listens.
 pub const SOCKET: &str = "/.knit/main.sock";
+/// In place of a program, with the reason behind it: what the image executes could not be found out.
+pub const UNKNOWN: &str = "[unknown]";
 /// Exit code when the command line cannot be understood.
 const USAGE: u8 = 2;
 /// How long the recorder, which is started first, may take to listen.
@@ -134,14 +137,14 @@ enum Connected {
 
 /// Connects to the recorder, which may be only just starting.
 fn connect(socket: &Path, signals: &SignalFd) -> io::Result<Connected> {
-    let deadline = Instant::now() + RECORDER_COMES;
+    let waiting = Stopwatch::start();
     loop {
         match UnixStream::connect(socket) {
             Ok(recorder) => {
                 recorder.set_nonblocking(true)?;
                 return Ok(Connected::To(recorder));
             }
-            Err(cause) if Instant::now() > deadline => return Err(cause),
+            Err(cause) if waiting.elapsed() > RECORDER_COMES => return Err(cause),
             Err(_) => {}
         }
         if wait(&mut [PollFd::new(signals, PollFlags::IN)], Some(LOOK_AGAIN))?
@@ -176,6 +179,10 @@ fn start(command: &[OsString]) -> Result<Started, MainEnd> {
              program",
         ));
     };
+    if program == UNKNOWN {
+        let reason = arguments.first().map(|reason| reason.to_string_lossy().into_owned());
+        return Err(MainEnd::not_started(reason.unwrap_or_default()));
+    }
     let prepare = |cause: &dyn std::error::Error| {
         MainEnd::not_started(format!("the program's output cannot be prepared: {cause}"))
     };
@@ -310,12 +317,12 @@ fn reap(program: Pid) -> Option<How> {
 
 /// Ends every other process of the container, and waits until they are gone; false when some are not, in time.
 fn end_all_others(signals: &SignalFd) -> bool {
-    let deadline = Instant::now() + DEATH;
+    let waiting = Stopwatch::start();
     loop {
         let everyone = nix::unistd::Pid::from_raw(-1);
         let nobody = kill(everyone, Signal::SIGKILL) == Err(nix::errno::Errno::ESRCH);
         while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_)) | Err(Errno::INTR)) {}
-        if nobody || Instant::now() > deadline {
+        if nobody || waiting.elapsed() > DEATH {
             return nobody;
         }
         // Those that came in from outside are not this one's children: no signal tells of their end.

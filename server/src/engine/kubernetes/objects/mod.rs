@@ -5,6 +5,8 @@
 pub mod agent;
 pub mod pod;
 pub mod scheduling;
+#[cfg(test)]
+mod tests;
 pub mod volume;
 pub mod worker;
 

@@ -1,7 +1,7 @@
 //! A Pod whose main has not started: what it waits for.
 
 use super::Outlook;
-use super::facts::{Facts, first_time, is_running, is_warning, note, waits_for};
+use super::facts::{Facts, first_time, is_warning, last_time, note, waits_for};
 use super::nodes;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use knit_api::label::container;
@@ -111,7 +111,7 @@ fn unfetched(image: &str, cause: &str) -> String {
 
 /// What is wrong with the Pod as a whole, if that is the last that was said of it: volumes, most of all.
 fn mounting(facts: &Facts<'_>) -> Option<String> {
-    let newest = facts.about_pod().max_by_key(|event| (super::facts::last_time(event), is_warning(event)))?;
+    let newest = facts.about_pod().max_by_key(|event| (last_time(event), is_warning(event)))?;
     let what = match newest.reason.as_deref().filter(|_| is_warning(newest))? {
         "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => "a volume cannot be mounted yet",
         "FailedCreatePodSandBox" | "FailedCreatePodContainer" => "its Pod cannot be set up yet",
@@ -121,12 +121,11 @@ fn mounting(facts: &Facts<'_>) -> Option<String> {
     Some(format!("{what} on {}: {}; it is tried again", facts.node(), note(newest)))
 }
 
-/// Which image is being fetched, if that is what goes on.
+/// Which image is being fetched, if that is what goes on. Until it is there, a node may tell nothing of the containers
+/// that it has started before.
 fn fetching(facts: &Facts<'_>) -> Option<String> {
-    let next = IN_ORDER.into_iter().filter_map(|name| facts.container(name)).find(|one| {
-        let done = one.state.as_ref().is_some_and(|state| state.terminated.is_some());
-        !done && !is_running(one)
-    })?;
-    let last = facts.about_container(&next.name).next_back()?;
-    (last.reason.as_deref() == Some("Pulling")).then(|| format!("fetching image {}", whose(next)))
+    let last = facts.about_pod().max_by_key(|event| last_time(event))?;
+    let fetched = |one: &&ContainerStatus| facts.about_container(&one.name).any(|event| std::ptr::eq(event, last));
+    let whom = IN_ORDER.into_iter().filter_map(|name| facts.container(name)).find(fetched)?;
+    (last.reason.as_deref() == Some("Pulling")).then(|| format!("fetching image {}", whose(whom)))
 }

@@ -1,5 +1,6 @@
 //! Fetches images from other registries into the content store.
 
+use super::config::{CONFIG_LIMIT, Config};
 use super::platform;
 use super::{ImageProblem, Locks};
 use crate::content::{
@@ -39,7 +40,7 @@ const ERROR_LIMIT: usize = 64 << 10;
 
 /// Other registries, over https; over http on this machine.
 #[derive(Default)]
-pub(super) struct Remote {
+pub(in crate::engine) struct Remote {
     https: OnceLock<Connection>,
     http: OnceLock<Connection>,
 }
@@ -57,6 +58,15 @@ impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Remote")
     }
+}
+
+/// What an image executes by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Executed {
+    /// `ENTRYPOINT`.
+    pub(in crate::engine) entrypoint: Vec<String>,
+    /// `CMD`.
+    pub(in crate::engine) cmd: Vec<String>,
 }
 
 /// One image of one registry.
@@ -84,15 +94,7 @@ impl Remote {
             detail: format!("\"{host}\" is not a registry that can be asked"),
         };
         let repository = content.remote(host, name).ok_or_else(not_a_host)?;
-        let wanted = Wanted {
-            connection: self.connection(host).map_err(|error| ImageProblem::Unreachable {
-                image: image.to_owned(),
-                cause: format!("no connection can be set up on this machine: {}", reasons(&error)),
-            })?,
-            reference: Reference::with_tag(host.to_owned(), name.to_string(), tag.to_string()),
-            image,
-            host,
-        };
+        let wanted = self.wanted(image, host, name.as_str(), tag.as_str(), is_loopback(host))?;
         let (bytes, kind, manifest) = wanted.manifest().await?;
         let blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
         let asked = &wanted;
@@ -112,8 +114,40 @@ impl Remote {
         }
     }
 
-    fn connection(&self, host: &str) -> Result<&Connection, OciDistributionError> {
-        let (connection, scheme) = if is_loopback(host) { (&self.http, "http") } else { (&self.https, "https") };
+    /// What the image that `tag` names there now executes by itself. A `plain` registry speaks http wherever it is.
+    pub(in crate::engine) async fn executed(
+        &self,
+        image: &str,
+        (host, name, tag): (&str, &str, &str),
+        plain: bool,
+    ) -> Result<Executed, ImageProblem> {
+        let wanted = self.wanted(image, host, name, tag, plain || is_loopback(host))?;
+        let (_, _, manifest) = wanted.manifest().await?;
+        let Manifest::Image { config, .. } = &manifest else { return Err(wanted.bad("it is no image")) };
+        let bytes = wanted.configuration(config).await?;
+        let config = Config::read(&bytes).map_err(|cause| wanted.bad(format!("its configuration: {cause}")))?;
+        let (_, process) = config.into_parts();
+        Ok(Executed { entrypoint: process.entrypoint.unwrap_or_default(), cmd: process.cmd.unwrap_or_default() })
+    }
+
+    fn wanted<'a>(
+        &'a self,
+        image: &'a str,
+        host: &'a str,
+        name: &str,
+        tag: &str,
+        plain: bool,
+    ) -> Result<Wanted<'a>, ImageProblem> {
+        let connection = self.connection(plain).map_err(|error| ImageProblem::Unreachable {
+            image: image.to_owned(),
+            cause: format!("no connection can be set up on this machine: {}", reasons(&error)),
+        })?;
+        let reference = Reference::with_tag(host.to_owned(), name.to_owned(), tag.to_owned());
+        Ok(Wanted { connection, reference, image, host })
+    }
+
+    fn connection(&self, plain: bool) -> Result<&Connection, OciDistributionError> {
+        let (connection, scheme) = if plain { (&self.http, "http") } else { (&self.https, "https") };
         match connection.get() {
             Some(connection) => Ok(connection),
             None => Connection::new(scheme).map(|made| connection.get_or_init(|| made)),
@@ -216,6 +250,30 @@ impl Wanted<'_> {
             reference = self.reference.clone_with_digest(chosen.digest.to_string());
         }
         Err(self.bad("its indexes are nested too deeply"))
+    }
+
+    /// The bytes of a configuration.
+    async fn configuration(&self, blob: &Descriptor) -> Result<Vec<u8>, ImageProblem> {
+        if blob.size > CONFIG_LIMIT {
+            return Err(self.bad(format!("its configuration has more than {CONFIG_LIMIT} bytes")));
+        }
+        let mut failure = None;
+        let mut body = Box::pin(Body { wanted: self, blob, at: 0, failure: &mut failure }.stream());
+        let mut bytes = Vec::new();
+        let mut broken = None;
+        while let Some(piece) = body.next().await {
+            match piece {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(error) => broken = Some(error),
+            }
+        }
+        drop(body);
+        match (failure, broken) {
+            (Some(error), _) => Err(self.failed(&error)),
+            (None, Some(error)) => Err(self.bad(error.to_string())),
+            (None, None) if Digest::of(&bytes) != blob.digest => Err(self.bad("its configuration arrived damaged")),
+            (None, None) => Ok(bytes),
+        }
     }
 
     /// Fetches one blob unless it is there.

@@ -6,7 +6,7 @@
 //! they are complete and on disk, so whatever has its name is whole.
 
 mod config;
-mod fetch;
+pub(in crate::engine) mod fetch;
 mod platform;
 mod tar_reader;
 mod tree;

@@ -1,14 +1,15 @@
 //! What a recorder answers at its door.
 
+use super::super::agent::streamed;
 use super::super::{Refused, json};
-use super::{Progress, Recorder};
+use super::{Closed, Progress, Recorder, now};
 use crate::engine::{EngineError, Manifest};
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::BytesMut;
 use futures_util::stream;
@@ -18,7 +19,6 @@ use std::time::Duration;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Longest time that a question waits for its answer.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -31,6 +31,7 @@ pub(super) fn routes(recorder: Recorder) -> Router {
         .route("/log", get(log))
         .route("/manifests/{digest}", get(manifest))
         .route("/seal", post(seal))
+        .route("/close", post(close))
         .route("/done", post(done))
         .layer(middleware::from_fn_with_state(recorder.clone(), note))
         .with_state(recorder)
@@ -38,9 +39,9 @@ pub(super) fn routes(recorder: Recorder) -> Router {
 
 /// Notes that somebody still asks.
 async fn note(State(recorder): State<Recorder>, request: Request, next: Next) -> Response {
-    recorder.asked.send_replace(Instant::now());
+    recorder.asked.send_replace(now());
     let answer = next.run(request).await;
-    recorder.asked.send_replace(Instant::now());
+    recorder.asked.send_replace(now());
     answer
 }
 
@@ -54,7 +55,7 @@ struct Awaited {
     sealed: bool,
 }
 
-/// How main ended; 204 when it has not in time.
+/// How main ended; `null` when it has not in time.
 async fn end(State(recorder): State<Recorder>, Query(awaited): Query<Awaited>) -> Response {
     let known = |progress: &Progress| progress.has_ended() && (!awaited.sealed || progress.sealed.is_some());
     let mut progress = recorder.progress.subscribe();
@@ -63,7 +64,7 @@ async fn end(State(recorder): State<Recorder>, Query(awaited): Query<Awaited>) -
         Ok(Ok(progress)) => progress.end(),
         _ => None,
     };
-    end.map_or_else(|| StatusCode::NO_CONTENT.into_response(), |end| json(StatusCode::OK, &end))
+    json(StatusCode::OK, &end)
 }
 
 /// Nothing of main is left: outputs and log are to be made final now, whatever main has said. Asked again, those that
@@ -82,6 +83,15 @@ async fn seal(State(recorder): State<Recorder>) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
+/// Main is not to start any more. If it has not, then nothing is left to do here.
+async fn close(State(recorder): State<Recorder>) -> Response {
+    let never = recorder.progress.send_if_modified(|progress| progress.close());
+    if never {
+        recorder.done.cancel();
+    }
+    json(StatusCode::OK, &Closed { started: !never })
+}
+
 /// This worker's results are known: it may end.
 async fn done(State(recorder): State<Recorder>) -> StatusCode {
     recorder.done.cancel();
@@ -90,7 +100,7 @@ async fn done(State(recorder): State<Recorder>) -> StatusCode {
 
 async fn manifest(State(recorder): State<Recorder>, Path(digest): Path<String>) -> Result<Response, Refused> {
     let Manifest { stream, .. } = recorder.volumes.list_entries(&digest, None).await?;
-    Ok(Body::from_stream(stream).into_response())
+    Ok(streamed(stream))
 }
 
 #[derive(Deserialize)]
@@ -119,7 +129,7 @@ async fn log(State(recorder): State<Recorder>, Query(wanted): Query<Wanted>) -> 
         what: format!("reading the log in {volume}"),
         cause: cause.to_string(),
     })?;
-    Ok(Body::from_stream(stream::try_unfold(follower, Follower::next)).into_response())
+    Ok(streamed(Box::pin(stream::try_unfold(follower, Follower::next))))
 }
 
 /// Reads the log as it grows.
