@@ -108,6 +108,13 @@ impl Cache {
         Ok(self.0.pods.shelf().0.values().filter(|pod| is_owned_by(pod, owner)).cloned().collect())
     }
 
+    /// The Pods of ours that are so.
+    pub(super) async fn pods_that(&self, are: impl Fn(&Pod) -> bool) -> Result<Vec<Arc<Pod>>, EngineError> {
+        self.watch_pods();
+        self.0.pods.first_list("Pods").await?;
+        Ok(self.0.pods.shelf().0.values().filter(|pod| are(pod)).cloned().collect())
+    }
+
     /// What was said of the objects with these UIDs, in the order in which it was heard.
     pub(super) async fn events_about(&self, uids: &[&str]) -> Result<Vec<Arc<Event>>, EngineError> {
         self.watch_events();

@@ -95,15 +95,6 @@ pub(super) enum Made<K> {
     Found(K),
 }
 
-impl<K> Made<K> {
-    /// The object, whoever made it.
-    pub(super) fn into_inner(self) -> K {
-        match self {
-            Self::New(object) | Self::Found(object) => object,
-        }
-    }
-}
-
 /// How an object is deleted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Delete {
@@ -248,15 +239,6 @@ impl Client {
         }
         let why = Why::NoAnswer("others make and remove it all the time".to_owned());
         Err(ApiError { what: call.to_string(), why, advice: String::new() })
-    }
-
-    /// Makes the object, or makes it as this one is in every field that is said here.
-    pub(super) async fn apply<K: Kind>(&self, object: &K) -> Result<K, ApiError> {
-        let name = object.meta().name.as_deref().unwrap_or_default();
-        let mut call = self.on::<K>("patch", "applying", Some(name));
-        call.conflicts_pass = true;
-        let parameters = PatchParams::apply(MANAGER).force();
-        self.ask_for(&call, Request::new(self.path::<K>()).patch(name, &parameters, &Patch::Apply(object))).await
     }
 
     /// Merges this into the object of that name.

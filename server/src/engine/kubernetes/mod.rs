@@ -69,6 +69,7 @@ struct Shared {
     cache: Cache,
     agents: Agents,
     ends: Ends,
+    entrypoints: Entrypoints,
     capacity: Capacity,
     /// Manifests are kept there.
     store: Store,

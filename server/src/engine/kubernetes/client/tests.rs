@@ -231,8 +231,6 @@ async fn conflicts_mean_what_they_are_about() {
         || no(409, "Conflict", "the object has been modified; please apply your changes to the latest version");
     let server = Scripted::start(vec![modified(), found()]).await;
     server.client.patch::<Pod>("p", &json!({})).await.unwrap();
-    let server = Scripted::start(vec![modified(), found()]).await;
-    server.client.apply(&pod("p")).await.unwrap();
 
     let mine = Delete { uid: Some("1".to_owned()), ..Delete::default() };
     let another = "Precondition failed: UID in precondition: 1, UID in object meta: 2";

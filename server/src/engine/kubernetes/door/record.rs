@@ -8,6 +8,7 @@
 mod routes;
 mod take;
 
+use super::super::objects::pod::DOOR_PORT;
 use super::Told;
 use super::frames::MainEnd;
 use super::server::{Door, until_terminated};
@@ -62,7 +63,7 @@ pub struct RecordLog {
     credentials: PathBuf,
 
     /// Where the door listens.
-    #[arg(long, value_name = "PORT", default_value_t = super::PORT)]
+    #[arg(long, value_name = "PORT", default_value_t = DOOR_PORT)]
     port: u16,
 
     /// A volume that main fills.

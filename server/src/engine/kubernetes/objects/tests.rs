@@ -25,7 +25,7 @@ fn settings() -> Cluster {
         registry_from_here: "image-registry:5000".to_owned(),
         reach: Reach::Direct,
         agent_idle: Duration::from_secs(30),
-        start_grace: Duration::from_secs(120),
+        start_grace: Duration::from_mins(2),
         log_limit: 1 << 20,
     }
 }
@@ -311,6 +311,8 @@ fn an_image_without_a_host_is_fetched_from_the_built_in_registry_as_nodes_call_i
     }
 }
 
+type Change = Box<dyn Fn(&mut Work, &mut MainCommand)>;
+
 #[test]
 fn work_that_would_harm_data_or_that_no_cluster_takes_is_refused_with_the_reason() {
     let refusal = |change: &dyn Fn(&mut Work, &mut MainCommand)| -> String {
@@ -324,7 +326,6 @@ fn work_that_would_harm_data_or_that_no_cluster_takes_is_refused_with_the_reason
             other => panic!("{other:?}"),
         }
     };
-    type Change = Box<dyn Fn(&mut Work, &mut MainCommand)>;
     let of_work = |change: fn(&mut Work)| -> Change { Box::new(move |work, _| change(work)) };
     let cases: [(Change, &str); 13] = [
         (of_work(|work| work.image.tag.clear()), "no image with a tag"),
@@ -353,7 +354,7 @@ fn agent_spec(mode: Mode) -> AgentSpec {
         name: "knitid-d1-read-0a1b2c".to_owned(),
         volumes: vec![volume("d1"), volume("d2")],
         mode,
-        deadline: Duration::from_secs(3600),
+        deadline: Duration::from_hours(1),
     }
 }
 

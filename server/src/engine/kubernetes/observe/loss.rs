@@ -45,7 +45,7 @@ pub(super) fn of(facts: &Facts<'_>, pod: &Pod) -> Option<Loss> {
         return None;
     }
     let cause = preempted(facts).or_else(|| node_lost(facts)).or_else(|| over_by_reason(facts));
-    let cause = cause.or_else(|| since.and_then(|_| deleted(facts)));
+    let cause = cause.or_else(|| since.map(|_| deleted(facts)));
     let (message, told) = cause.or_else(|| over_without_reason(facts))?;
     Some(Loss { message, since: since.or(told) })
 }
@@ -95,6 +95,8 @@ fn preempted(facts: &Facts<'_>) -> Option<Cause> {
 
 fn node_lost(facts: &Facts<'_>) -> Option<Cause> {
     let event = told(facts, &["TaintManagerEviction", "NodeControllerEviction"]);
+    // A node that came back in time.
+    let event = event.filter(|(note, _)| !note.starts_with("Cancelling"));
     let by_controller = disruption(facts).filter(|(reason, _)| matches!(*reason, "DeletionByTaintManager"));
     let (reason, said) = facts.pod_reason();
     let said = match (by_controller, event) {
@@ -131,12 +133,12 @@ fn over_by_reason(facts: &Facts<'_>) -> Option<Cause> {
     Some((message, told(facts, &[reason]).map(|(_, at)| at)))
 }
 
-fn deleted(facts: &Facts<'_>) -> Option<Cause> {
+fn deleted(facts: &Facts<'_>) -> Cause {
     let why = disruption(facts).map_or_else(String::new, |(_, message)| quoted(message));
     let name = facts.pod.and_then(|pod| pod.metadata.name.as_deref()).unwrap_or("");
     let message =
         format!("its Pod {name} was deleted{why}: by somebody, or as {} is being drained; retry it", facts.node());
-    Some((message, None))
+    (message, None)
 }
 
 /// A Pod that is over, and neither it nor main tells why.

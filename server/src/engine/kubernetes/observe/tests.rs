@@ -6,9 +6,9 @@ use super::*;
 use serde::Deserialize;
 use std::path::Path;
 
-const GRACE: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_mins(2);
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// Of the image of the recordings.
 const DIGEST: &str = "sha256:46568c984f0fbdd109d6f47bc02d0d8a7cb02aa71b7e1b9d4365986272bcfb14";
 

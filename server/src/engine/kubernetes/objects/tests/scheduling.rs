@@ -26,12 +26,13 @@ fn required(key: &str, values: &[&str]) -> Value {
     json!({"key": key, "operator": "In", "values": values})
 }
 
+/// `may`, `prefer`, `must`; tolerations, preferred terms, required terms.
+type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], Value, Value, Value);
+
 #[test]
 fn on_node_is_the_matrix_of_the_reference() {
     let terms = |all: Value| json!({"nodeSelectorTerms": [{"matchExpressions": all}]});
-    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], Value, Value, Value);
     let rows: [Row; 9] = [
-        // may, prefer, must; tolerations, preferred terms, required terms
         (&[], &[], &[], Value::Null, Value::Null, Value::Null),
         (&["a=1"], &[], &[], tolerated(&["a=1:NoSchedule"]), Value::Null, Value::Null),
         (
