@@ -4,11 +4,10 @@
 //! token. Every step has a time limit, and what breaks off is an error, never an end.
 
 use super::credentials::{DOOR_NAME, Pass};
-use super::door::server::UNENCRYPTED;
 use super::door::{FAILED, error_told};
 use super::objects::pod::DOOR_PORT;
 use crate::engine::{ByteStream, EngineError};
-use crate::http::serve::Moving;
+use crate::http::serve::{Moving, UNENCRYPTED};
 use crate::transfers::{STILL, unless_still};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;

@@ -34,8 +34,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections at one time; further ones wait in the system's queue.
 const CONNECTIONS: usize = 128;
-/// Bytes that are encrypted at once, in either direction: a few pieces of a transfer.
-pub(in super::super) const UNENCRYPTED: usize = 512 << 10;
 /// How long requests may go on once the door is told to end.
 const LAST_ANSWERS: Duration = Duration::from_secs(20);
 
@@ -103,7 +101,7 @@ impl Door {
             .layer(middleware::from_fn_with_state(Arc::<str>::from(token), ask_for_token));
         let service = port::layered(Router::new().route("/healthz", get(async || "ok")).merge(guarded), bug);
         let (ending, cut) = (stopping.child_token(), CancellationToken::new());
-        let serving = serve::serve_tls(listener, CONNECTIONS, tls, UNENCRYPTED, service, ending.clone(), cut.clone());
+        let serving = serve::serve_tls(listener, CONNECTIONS, tls, service, ending.clone(), cut.clone());
         let watching = async {
             let ended = tokio::select! {
                 () = stopping.cancelled() => Ended::Stopped,
