@@ -34,7 +34,8 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// statement has its index; but as long as figures about a table are older than most of its rows, PostgreSQL takes it
 /// for a small one and would rather read it whole, for each row that refers to it anew. A process
 /// that died, or whose machine did, does not hold its locks for longer than these.
-const SESSION: [(&str, &str); 7] = [
+const SESSION: [(&str, &str); 8] = [
+    ("client_min_messages", "warning"),
     ("jit", "off"),
     ("enable_seqscan", "off"),
     ("statement_timeout", "60s"),
