@@ -145,14 +145,14 @@ impl Metrics {
     /// A loop made a step.
     pub fn step(&self, of: &'static str, is_well: bool, took: Duration) {
         let of = ("loop", Cow::Borrowed(of));
-        self.step_seconds.get_or_create(&[of.clone()]).observe(took.as_secs_f64());
+        self.step_seconds.get_or_create(std::array::from_ref(&of)).observe(took.as_secs_f64());
         self.steps.get_or_create(&[of, ("outcome", outcome(is_well))]).inc();
     }
 
     /// The engine answered.
     pub fn engine(&self, call: &'static str, is_well: bool, took: Duration) {
         let call = ("call", Cow::Borrowed(call));
-        self.call_seconds.get_or_create(&[call.clone()]).observe(took.as_secs_f64());
+        self.call_seconds.get_or_create(std::array::from_ref(&call)).observe(took.as_secs_f64());
         self.calls.get_or_create(&[call, ("outcome", outcome(is_well))]).inc();
     }
 

@@ -113,14 +113,13 @@ impl Side {
     /// Hears others for as long as they can be heard.
     async fn hear(&self, listener: &mut Listener) -> Result<(), String> {
         loop {
-            let text = match tokio::time::timeout(SILENCE, listener.next()).await {
-                Ok(text) => text?,
+            let text = if let Ok(text) = tokio::time::timeout(SILENCE, listener.next()).await {
+                text?
+            } else {
                 // A connection may be gone without a word: then not even one's own is heard.
-                Err(_) => {
-                    self.store.tell(&self.own).await.map_err(|error| error.to_string())?;
-                    let echo = tokio::time::timeout(ECHO, listener.next()).await;
-                    echo.map_err(|_| "the connection to the database is dead".to_owned())??
-                }
+                self.store.tell(&self.own).await.map_err(|error| error.to_string())?;
+                let echo = tokio::time::timeout(ECHO, listener.next()).await;
+                echo.map_err(|_| "the connection to the database is dead".to_owned())??
             };
             let mut words = text.split(' ');
             if words.next() != Some(&self.own) {

@@ -395,8 +395,8 @@ mod tests {
         }
     }
 
-    fn cluster() -> Option<Cluster> {
-        Some(Cluster {
+    fn a_cluster() -> Cluster {
+        Cluster {
             kubeconfig: None,
             namespace: "knit".to_owned(),
             image: "knitd".to_owned(),
@@ -409,12 +409,13 @@ mod tests {
             agent_idle: Duration::ZERO,
             start_grace: Duration::ZERO,
             log_limit: 1,
-        })
+        }
     }
 
     #[test]
     fn processes_share_the_work_only_with_postgresql_and_a_cluster() {
         let postgres = || Some("postgres://u:p@db/knit".to_owned());
+        let cluster = || Some(a_cluster());
         let all = Settings::all_roles;
         let without_doors =
             || all().into_iter().filter(|role| !matches!(role, Role::Backend | Role::Registry)).collect();
@@ -462,7 +463,7 @@ mod tests {
         // A port that is not served is nobody's concern.
         let roles = BTreeSet::from([Role::Projection]);
         let database = Some("postgres://db/knit".to_owned());
-        let quiet = Settings { roles, database, cluster: cluster(), token: None, ..out() };
+        let quiet = Settings { roles, database, cluster: Some(a_cluster()), token: None, ..out() };
         assert_eq!(quiet.check(false), Ok(()));
     }
 

@@ -57,9 +57,9 @@ impl Place {
         Some(place)
     }
 
-    fn all<K: kube::Resource<DynamicType = ()>>(&self) -> Api<K>
+    fn all<K>(&self) -> Api<K>
     where
-        K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope>,
+        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>,
     {
         Api::all(self.client.clone())
     }

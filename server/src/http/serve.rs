@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConnection;
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::io;
@@ -38,6 +39,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const USE_TLS: &str = "{\"message\": \"this port speaks TLS\\nUse https in place of http.\"}\n";
 /// How long to wait when no connection can be taken, for want of file descriptors say.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Bytes that are encrypted at once where both sides are ours: a few pieces of a transfer.
+pub(crate) const UNENCRYPTED: usize = 512 << 10;
 /// How many bytes may wait in the system to be sent: the fewer, the sooner it is seen that a slow client moves.
 const UNSENT: u32 = 128 << 10;
 
@@ -79,7 +82,8 @@ pub(crate) async fn serve_tls<S>(
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let begin = move |stream| {
-        let accepting = tokio::time::timeout(HANDSHAKE, tls.accept(Moving::new(stream)));
+        let large = |tls: &mut ServerConnection| tls.set_buffer_limit(Some(UNENCRYPTED));
+        let accepting = tokio::time::timeout(HANDSHAKE, tls.accept_with(Moving::new(stream), large));
         async move { accepting.await?.map(|stream| Some((Box::new(stream) as Box<dyn Spoken>, true))) }
     };
     serve_begun(listener, connections, begin, service, stopping, cut).await;

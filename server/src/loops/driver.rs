@@ -116,7 +116,7 @@ impl<D: Duty> Driver<D> {
                 D::call(&self.app).notify_one();
             }
             Err(error) => {
-                tracing::error!(r#loop = D::NAME, %error, "claims are not given back; they end by themselves")
+                tracing::error!(r#loop = D::NAME, %error, "claims are not given back; they end by themselves");
             }
         }
     }

@@ -462,7 +462,7 @@ impl Tx {
         match self.on {
             On::Sqlite(tx) => Ok(tx.commit().await?),
             On::Postgres(tx, server) => {
-                let outcome = server.answers(async { Ok(tx.commit().await?) }).await;
+                let outcome = server.answers(tx.commit()).await;
                 if self.reads { outcome } else { outcome.map_err(DbError::at_commit) }
             }
         }

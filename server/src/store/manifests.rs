@@ -113,7 +113,7 @@ impl Store {
             loop {
                 let taken = next.split_to(next.len().min(PIECE - waiting.len()));
                 waiting.extend_from_slice(&taken);
-                if waiting.len() < PIECE && !(ended && !waiting.is_empty()) {
+                if waiting.len() < PIECE && (!ended || waiting.is_empty()) {
                     break;
                 }
                 self.change("keeping a piece of a manifest", ADD, args![upload, number, &waiting[..]]).await?;

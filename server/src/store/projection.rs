@@ -184,7 +184,7 @@ pub(super) fn missing_combinations(inputs: usize, fresh: usize) -> &'static str 
 ///
 /// Parameters: `$1` the Plan, `$2` the most combinations to list, `$3`… the inputs in their order, and
 /// last the fresh Data as a JSON list of one-element lists. Columns: one Data id per input. What is joined by
-/// commas is [`signature`].
+/// commas is [`signature`]. A cross join is what SQLite does in the order written: the few fresh ones lead.
 fn statement(inputs: usize, fresh: usize) -> String {
     let each = |form: &dyn Fn(usize) -> String, between: &str| (0..inputs).map(form).collect::<Vec<_>>().join(between);
     let columns = each(&|i| format!("n{i}.data_id"), ", ");
@@ -195,8 +195,8 @@ fn statement(inputs: usize, fresh: usize) -> String {
         .collect();
     format!(
         "select {columns} from json_each(${list}) s \
-         join nomination n{fresh} on n{fresh}.mount_id = ${input} and n{fresh}.data_id = s.value ->> 0{others} \
-         where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || {signature}) \
+         cross join nomination n{fresh}{others} \
+         where n{fresh}.mount_id = ${input} and n{fresh}.data_id = s.value ->> 0 and not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || {signature}) \
          limit $2",
         others = others.concat(),
         list = inputs + 3,
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(
             statement(1, 0),
             "select n0.data_id from json_each($4) s \
-             join nomination n0 on n0.mount_id = $3 and n0.data_id = s.value ->> 0 \
-             where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || n0.data_id) \
+             cross join nomination n0 where n0.mount_id = $3 and n0.data_id = s.value ->> 0 \
+             and not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || n0.data_id) \
              limit $2"
         );
     }
@@ -224,9 +224,8 @@ mod tests {
         assert_eq!(
             statement(3, 1),
             "select n0.data_id, n1.data_id, n2.data_id from json_each($6) s \
-             join nomination n1 on n1.mount_id = $4 and n1.data_id = s.value ->> 0 \
-             join nomination n0 on n0.mount_id = $3 join nomination n2 on n2.mount_id = $5 \
-             where not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || \
+             cross join nomination n1 join nomination n0 on n0.mount_id = $3 join nomination n2 on n2.mount_id = $5 \
+             where n1.mount_id = $4 and n1.data_id = s.value ->> 0 and not exists (select 1 from run r where r.plan_id || ':' || r.signature = $1 || ':' || \
              n0.data_id || ',' || n1.data_id || ',' || n2.data_id) limit $2"
         );
     }

@@ -56,8 +56,10 @@ async fn whole(log: Result<ByteStream, EngineError>) -> Vec<u8> {
 async fn a_log_of_300_megabytes_in_ten_seconds_is_whole_for_its_follower_and_in_its_volume() {
     let Some(mut place) = Place::new().await else { return };
     let part = MUCH / 10;
-    let script =
-        format!("echo made > /out/file; for i in 0 1 2 3 4 5 6 7 8 9; do yes '{}' | head -c {part}; sleep 0.8; done; exit 3", LINE.trim());
+    let script = format!(
+        "echo made > /out/file; for i in 0 1 2 3 4 5 6 7 8 9; do yes '{}' | head -c {part}; sleep 0.8; done; exit 3",
+        LINE.trim()
+    );
     let (run, work, volumes) = prepared(&place, "much", &script).await;
     assert_eq!(place.engine.start(&work).await.unwrap(), Started::Accepted);
     place.sees(&run, |seen| matches!(seen, Observation::Running { .. }).then_some(())).await;
@@ -77,7 +79,9 @@ async fn a_log_of_300_megabytes_in_ten_seconds_is_whole_for_its_follower_and_in_
 
     let mut expected = blake3::Hasher::new();
     let one: Vec<u8> = LINE.bytes().cycle().take(part).collect();
-    (0..10).for_each(|_| drop(expected.update(&one)));
+    for _ in 0..10 {
+        expected.update(&one);
+    }
     let expected = expected.finalize();
     assert_eq!(follower.await.unwrap(), (MUCH, expected), "the follower");
 
@@ -99,7 +103,8 @@ async fn a_log_of_300_megabytes_in_ten_seconds_is_whole_for_its_follower_and_in_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_stopped_ends_in_its_own_way_and_all_that_it_said_is_kept() {
     let Some(mut place) = Place::new().await else { return };
-    let script = "trap 'sleep 1; echo bye; echo late > /out/late; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let script =
+        "trap 'sleep 1; echo bye; echo late > /out/late; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
     let (run, work, volumes) = prepared(&place, "stopped", script).await;
     place.engine.start(&work).await.unwrap();
     place.sees(&run, |seen| matches!(seen, Observation::Running { .. }).then_some(())).await;

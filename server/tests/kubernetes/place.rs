@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// How long the cluster may take for what follows by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// The grace of what keeps a worker from starting.
-pub(crate) const START_GRACE: Duration = Duration::from_secs(4);
+pub(crate) const START_GRACE: Duration = Duration::from_secs(8);
 /// On every namespace of a test: what an interrupted run leaves is found by it.
 const LABEL: &str = "knit-tests/engine";
 
@@ -74,14 +74,11 @@ impl Place {
 
     /// Observes the worker, now and at each sign of it, until it looks like this.
     #[track_caller]
-    pub(crate) fn sees<'a, T: 'a>(
+    pub(crate) fn sees<'a, T: Send + 'a>(
         &'a mut self,
         run: &'a RunId,
         mut like: impl FnMut(&Observation) -> Option<T> + Send + 'a,
-    ) -> BoxFuture<'a, T>
-    where
-        T: Send,
-    {
+    ) -> BoxFuture<'a, T> {
         let caller = std::panic::Location::caller();
         Box::pin(async move {
             let mut last = None;
@@ -95,10 +92,8 @@ impl Place {
                     self.sign_of(run).await;
                 }
             });
-            match seen.await {
-                Ok(found) => found,
-                Err(_) => panic!("{caller}: the worker never looked so; at last: {last:?}"),
-            }
+            let Ok(found) = seen.await else { panic!("{caller}: the worker never looked so; at last: {last:?}") };
+            found
         })
     }
 

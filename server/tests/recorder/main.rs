@@ -161,6 +161,23 @@ async fn a_request_to_end_reaches_the_program_even_while_its_output_is_not_taken
 }
 
 #[tokio::test]
+async fn a_program_starts_with_no_signal_held_back_or_ignored() {
+    if !is_possible() {
+        return;
+    }
+    let worker = Worker::new(&[]).await;
+    let mut main = worker.main("grep", &["-E", "^Sig(Blk|Ign):", "/proc/self/status"]);
+    assert_eq!(main.ends(), Some(0));
+    worker.end().await;
+    let said = String::from_utf8(worker.log().await).unwrap();
+    // Only of the signals that have names: those between them and the real-time ones belong to the C library.
+    let named =
+        |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok().map(|mask| mask & 0x7fff_ffff);
+    let masks: Vec<_> = said.lines().filter_map(named).collect();
+    assert_eq!(masks, [0, 0], "{said}");
+}
+
+#[tokio::test]
 async fn main_goes_on_without_its_recorder() {
     if !is_possible() {
         return;

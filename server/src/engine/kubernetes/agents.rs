@@ -12,13 +12,15 @@ use super::objects::agent::{AgentSpec, Mode, agent_labels, pod};
 use super::objects::pod::DOOR_PORT;
 use super::objects::secret;
 use crate::clock;
-use crate::engine::{EngineError, Volume};
+use crate::engine::{ByteStream, EngineError, Volume};
 use crate::settings::{Cluster, Reach};
+use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use knit_api::id::DataId;
 use knit_api::label::agent_name;
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -46,8 +48,10 @@ struct Inner {
 /// The one agent that hands out a volume.
 #[derive(Default)]
 struct Reader {
-    /// None until it has been started. Locked while it is: others wait for the same.
+    /// Locked while an agent is started: others wait for the same.
     agent: tokio::sync::Mutex<Option<Arc<Agent>>>,
+    /// How often one was started in vain, and why the last time: who waited meanwhile has the same answer.
+    failed: Mutex<(u64, String)>,
     uses: Mutex<Uses>,
 }
 
@@ -62,7 +66,7 @@ pub(super) struct Agent {
     agents: Agents,
     name: String,
     door: Door,
-    _started: Started,
+    started: Started,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -70,6 +74,25 @@ pub(super) struct Agent {
 pub(super) struct Lease {
     agent: Arc<Agent>,
     _use: Use,
+}
+
+impl Lease {
+    /// What the agent answers, with the agent held until that is read or dropped.
+    pub(super) fn stream(self, reply: Reply) -> ByteStream {
+        let gone = Box::pin(self.agent.gone());
+        Box::pin(stream::unfold(Some((reply.stream(), gone, self)), async |state| {
+            let (mut stream, mut gone, lease) = state?;
+            tokio::select! {
+                biased;
+                next = stream.next() => {
+                    let next = next?;
+                    let rest = next.is_ok().then_some((stream, gone, lease));
+                    Some((next, rest))
+                }
+                error = &mut gone => Some((Err(io::Error::other(error.to_string())), None)),
+            }
+        }))
+    }
 }
 
 /// How a Pod stands on its way.
@@ -104,7 +127,7 @@ impl Agents {
         ask: impl Fn() -> Ask + Send + Sync,
     ) -> Result<(Reply, Lease), EngineError> {
         let first = self.reader(volume).await?;
-        let unreached = match first.agent.door.ask(ask()).await {
+        let unreached = match first.agent.ask(ask()).await {
             Ok(reply) => return Ok((reply, first)),
             Err(Unanswered::Unreached(error)) => error,
             Err(Unanswered::Failed(error)) => return Err(error),
@@ -113,7 +136,7 @@ impl Agents {
         self.forget(volume, &first.agent).await;
         drop(first);
         let second = self.reader(volume).await?;
-        let reply = second.agent.door.ask(ask()).await?;
+        let reply = second.agent.ask(ask()).await?;
         Ok((reply, second))
     }
 
@@ -121,9 +144,7 @@ impl Agents {
     pub(super) async fn writer(&self, volume: &Volume) -> Result<Agent, EngineError> {
         let writers = Arc::clone(&self.0.writers).acquire_owned().await;
         let room = writers.map_err(|error| failed("starting an agent for", volume, &error))?;
-        let mut agent = self.start(volume, Mode::Write).await?;
-        agent._room = Some(room);
-        Ok(agent)
+        self.start(volume, Mode::Write, Some(room)).await
     }
 
     /// Lets go of an agent that is only kept in case its volume is asked for again.
@@ -142,6 +163,7 @@ impl Agents {
     async fn reader(&self, volume: &Volume) -> Result<Lease, EngineError> {
         let reader = Arc::clone(lock(&self.0.readers).entry(volume.clone()).or_default());
         let held = Use::new(self, volume, &reader);
+        let failures = lock(&reader.failed).0;
         let mut place = reader.agent.lock().await;
         if let Some(agent) = &*place
             && self.lives(agent).await?
@@ -149,10 +171,27 @@ impl Agents {
             return Ok(Lease { agent: Arc::clone(agent), _use: held });
         }
         *place = None;
-        let agent = Arc::new(self.start(volume, Mode::Read).await?);
-        *place = Some(Arc::clone(&agent));
-        drop(place);
-        Ok(Lease { agent, _use: held })
+        {
+            let failed = lock(&reader.failed);
+            if failed.0 > failures {
+                return Err(self::failed("starting an agent for", volume, &failed.1));
+            }
+        }
+        match self.start(volume, Mode::Read, None).await {
+            Ok(agent) => {
+                let agent = Arc::new(agent);
+                *place = Some(Arc::clone(&agent));
+                Ok(Lease { agent, _use: held })
+            }
+            Err(error) => {
+                // What is missing is soon found out again.
+                if matches!(error, EngineError::Failed { .. }) {
+                    let mut failed = lock(&reader.failed);
+                    *failed = (failed.0 + 1, error.to_string());
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn lives(&self, agent: &Agent) -> Result<bool, EngineError> {
@@ -172,7 +211,12 @@ impl Agents {
     }
 
     /// Starts an agent and waits until its door is open.
-    async fn start(&self, volume: &Volume, mode: Mode) -> Result<Agent, EngineError> {
+    async fn start(
+        &self,
+        volume: &Volume,
+        mode: Mode,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Agent, EngineError> {
         self.check_volume(volume).await?;
         let data = DataId::new(volume.as_str().strip_prefix(Volume::PREFIX).unwrap_or(volume.as_str()));
         let suffix: String = clock::new_id().chars().filter(char::is_ascii_hexdigit).take(10).collect();
@@ -208,14 +252,14 @@ impl Agents {
             // The program opens its door long before the cluster next looks whether it is open.
             let door = self.door(&name, ip, &credentials)?;
             if door.is_there().await {
-                return Ok(Agent { agents: self.clone(), name, door, _started: started, _room: None });
+                return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
             found = cache.wait_for_pod(&name, deadline, |pod| look(pod, ready)).await?;
         }
         let cause = match found {
             Some(Standing::Ready(ip) | Standing::Running(ip)) => {
                 let door = self.door(&name, ip, &credentials)?;
-                return Ok(Agent { agents: self.clone(), name, door, _started: started, _room: None });
+                return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
             Some(Standing::Over(why)) => why,
             Some(Standing::Waiting(_)) | None => {
@@ -254,16 +298,34 @@ impl Agents {
 }
 
 impl Agent {
-    /// Where it is asked.
-    pub(super) fn door(&self) -> &Door {
-        &self.door
+    /// Asks it.
+    pub(super) async fn ask(&self, ask: Ask) -> Result<Reply, Unanswered> {
+        tokio::select! {
+            biased;
+            answer = self.door.ask(ask) => answer,
+            error = self.gone() => Err(Unanswered::Unreached(error)),
+        }
+    }
+
+    /// Comes back when it is gone, with the error that this is. A machine that dies says no farewell on its
+    /// connections.
+    fn gone(&self) -> impl Future<Output = EngineError> + Send + use<> {
+        let (cache, name) = (self.agents.0.cache.clone(), self.name.clone());
+        async move {
+            let gone = |pod: Option<&Pod>| pod.is_none_or(is_over).then_some(());
+            // As long as the cluster cannot be watched, connections say whether they hold.
+            while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
+                tokio::time::sleep(END).await;
+            }
+            EngineError::Failed { what: format!("asking agent {name}"), cause: "its Pod is gone".to_owned() }
+        }
     }
 
     /// Removes it, and waits until it is gone.
     pub(super) async fn remove(mut self) -> Result<(), EngineError> {
         let gone = remove(&self.agents, &self.name).await;
         if gone.is_ok() {
-            self._started.armed = false;
+            self.started.armed = false;
         }
         gone
     }
@@ -466,8 +528,8 @@ mod tests {
 
     #[test]
     fn only_what_nobody_will_use_is_left_behind() {
-        let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
-        let patience = Duration::from_secs(60);
+        let made = SystemTime::UNIX_EPOCH + Duration::from_hours(438_288);
+        let patience = Duration::from_mins(1);
         let (soon, late) = (made + patience / 2, made + patience * 2);
         let running = json!({ "phase": "Running", "podIP": "10.1.2.3", "containerStatuses": [{ "name": "a",
             "ready": true, "image": "", "imageID": "", "restartCount": 0, "state": { "running": {} } }] });

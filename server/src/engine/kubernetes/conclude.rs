@@ -41,12 +41,11 @@ impl Shared {
         outputs: &[Volume],
         grace: Duration,
     ) -> Result<Vec<Result<Sealed, EngineError>>, EngineError> {
-        let mut known = match self.look(run).await? {
-            Some(sight) => self.end_of(run, &sight, outputs, grace).await?,
-            None => {
-                self.remove_worker(run, grace).await?;
-                Results::new()
-            }
+        let mut known = if let Some(sight) = self.look(run).await? {
+            Box::pin(self.end_of(run, &sight, outputs, grace)).await?
+        } else {
+            self.remove_worker(run, grace).await?;
+            Results::new()
         };
         // Nothing can write into them any more.
         let all = outputs.iter().map(|output| {

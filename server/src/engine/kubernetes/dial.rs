@@ -7,7 +7,7 @@ use super::credentials::{DOOR_NAME, Pass};
 use super::door::{FAILED, error_told};
 use super::objects::pod::DOOR_PORT;
 use crate::engine::{ByteStream, EngineError};
-use crate::http::serve::Moving;
+use crate::http::serve::{Moving, UNENCRYPTED};
 use crate::transfers::{STILL, unless_still};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use kube::api::Portforwarder;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use serde::de::DeserializeOwned;
 use socket2::SockRef;
 use std::fmt;
@@ -57,7 +57,7 @@ pub(super) struct Door {
 #[derive(Clone)]
 enum Way {
     Direct(SocketAddr),
-    Forward(Api<Pod>),
+    Forward(Box<Api<Pod>>),
 }
 
 /// What is asked of a door.
@@ -112,7 +112,7 @@ impl Door {
 
     /// The door of this Pod, through the API server.
     pub(super) fn forwarded(pod: &str, pods: Api<Pod>, pass: &Pass) -> Result<Self, EngineError> {
-        Self::new(pod, Way::Forward(pods), pass)
+        Self::new(pod, Way::Forward(Box::new(pods)), pass)
     }
 
     fn new(pod: &str, way: Way, pass: &Pass) -> Result<Self, EngineError> {
@@ -223,7 +223,8 @@ impl Door {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let name = ServerName::try_from(DOOR_NAME).map_err(io::Error::other)?;
-        let stream = self.tls.connect(name, Moving::new(stream)).await?;
+        let large = |tls: &mut ClientConnection| tls.set_buffer_limit(Some(UNENCRYPTED));
+        let stream = self.tls.connect_with(name, Moving::new(stream), large).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // Its errors reach whoever sends or reads.
         let connection = tokio::spawn(async move { drop(connection.await) });

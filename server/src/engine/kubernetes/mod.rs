@@ -174,7 +174,7 @@ impl Engine for KubernetesEngine {
         outputs: &[Volume],
         grace: Duration,
     ) -> Result<Vec<Result<Sealed, EngineError>>, EngineError> {
-        self.shared.conclude(run, outputs, grace).await
+        Box::pin(self.shared.conclude(run, outputs, grace)).await
     }
 
     async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError> {

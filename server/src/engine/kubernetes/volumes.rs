@@ -2,9 +2,9 @@
 //! the store.
 
 use super::Shared;
-use super::agents::{Agent, Lease};
+use super::agents::Agent;
 use super::client::{Client, Delete};
-use super::dial::{Ask, Reply};
+use super::dial::Ask;
 use crate::clock;
 use crate::engine::blocking::{outgoing, readable, taken};
 use crate::engine::{
@@ -49,20 +49,20 @@ impl Shared {
         self.create_volume(volume).await?;
         let agent = self.agents.writer(volume).await?;
         let ask = Ask::post(format!("/volumes/{volume}?form={}", name_of(form))).with(in_time(body));
-        let sealed = agent.door().ask(ask).await?.json().await?;
+        let sealed = agent.ask(ask).await?.json().await?;
         self.finish(agent, sealed).await
     }
 
     pub(super) async fn seal(&self, volume: &Volume) -> Result<Sealed, EngineError> {
         let agent = self.agents.writer(volume).await?;
-        let sealed = agent.door().ask(Ask::post(format!("/volumes/{volume}/seal"))).await?.json().await?;
+        let sealed = agent.ask(Ask::post(format!("/volumes/{volume}/seal"))).await?.json().await?;
         self.finish(agent, sealed).await
     }
 
     /// Keeps the manifest that the agent has made, and waits until the agent is gone: from then on nothing can
     /// write into the volume.
     async fn finish(&self, agent: Agent, sealed: Sealed) -> Result<Sealed, EngineError> {
-        let manifest = agent.door().ask(Ask::get(format!("/manifests/{}", sealed.digest))).await?;
+        let manifest = agent.ask(Ask::get(format!("/manifests/{}", sealed.digest))).await?;
         self.keep_manifest(&sealed.digest, manifest.stream()).await?;
         agent.remove().await?;
         Ok(sealed)
@@ -141,7 +141,7 @@ impl Shared {
         ask: impl Fn() -> Ask + Send + Sync,
     ) -> Result<ByteStream, EngineError> {
         let (reply, lease) = self.agents.ask_reader(volume, ask).await?;
-        Ok(held(reply, lease))
+        Ok(lease.stream(reply))
     }
 
     pub(super) async fn look_up(&self, digest: &str, path: &[u8]) -> Result<Entry, EngineError> {
@@ -223,13 +223,6 @@ async fn remove(client: &Client, volume: &Volume) {
     if let Err(error) = client.delete::<PersistentVolumeClaim>(volume.as_str(), &Delete::default()).await {
         tracing::warn!(%volume, %error, "a volume that could not be filled stays for now; housekeeping removes it");
     }
-}
-
-/// What an agent answers, with the agent held until it is read or dropped.
-fn held(reply: Reply, lease: Lease) -> ByteStream {
-    Box::pin(reply.stream().inspect(move |_| {
-        let _until_the_end = &lease;
-    }))
 }
 
 /// A body whose sender may not stand still for ever.

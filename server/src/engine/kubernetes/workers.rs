@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 /// How long the cluster may take to end a worker beyond the worker's own grace: to kill it, to unmount its volumes
 /// and to forget it.
-const END: Duration = Duration::from_mins(1);
+const END: Duration = Duration::from_mins(2);
 /// How long a Secret of an earlier attempt may take to go.
 const SECRET: Duration = Duration::from_secs(10);
 /// Added to the instant at which a grace period is over, so that a look then finds it over.

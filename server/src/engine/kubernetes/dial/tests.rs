@@ -147,7 +147,14 @@ async fn an_error_of_the_engine_is_the_same_on_the_other_side() {
 
 #[tokio::test]
 async fn an_answer_cut_short_is_an_error_and_never_an_end() {
-    let pieces = || stream::iter([Ok(Bytes::from_static(b"begin")), Err(io::Error::other("the disk is on fire"))]);
+    let pieces = || {
+        let fire = stream::once(async {
+            // The head of the answer and its beginning are on their way by then.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Err(io::Error::other("the disk is on fire"))
+        });
+        stream::iter([Ok(Bytes::from_static(b"begin"))]).chain(fire)
+    };
     let told = get(async move || streamed(Box::pin(pieces())));
     let cut = get(async move || axum::body::Body::from_stream(pieces()));
     let opened = open(Router::new().route("/told", told).route("/cut", cut), None).await;

@@ -7,7 +7,7 @@ use super::server::{Door, Ended, until_terminated};
 use super::{FAILED, Refused, json};
 use crate::engine::local::log;
 use crate::engine::local::volumes::Volumes;
-use crate::engine::{ByteStream, EngineError, Form, Registered, Sealed, Volume};
+use crate::engine::{ByteStream, EngineError, Form, Registered, Volume};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
@@ -180,7 +180,8 @@ async fn receive(
     body: Body,
 ) -> Answer {
     let volume = agent.writable(name)?;
-    sealed(&agent.volumes.receive(&volume, query.form.into(), stream_of(body)).await?)
+    let sealed = agent.volumes.receive(&volume, query.form.into(), stream_of(body)).await?;
+    Ok(json(StatusCode::OK, &sealed))
 }
 
 /// `GET /volumes/{volume}?form=&digest=&compared_by_receiver=`
@@ -244,16 +245,12 @@ async fn verify(
 /// `POST /volumes/{volume}/seal`
 async fn seal(State(agent): State<Agent>, Path(name): Path<String>) -> Answer {
     let volume = agent.writable(name)?;
-    sealed(&agent.volumes.seal(&volume).await?)
+    Ok(json(StatusCode::OK, &agent.volumes.seal(&volume).await?))
 }
 
 /// `GET /manifests/{digest}`: of what was received or sealed here.
 async fn manifest(State(agent): State<Agent>, Path(digest): Path<String>) -> Answer {
     Ok(streamed(agent.volumes.list_entries(&digest, None).await?.stream))
-}
-
-fn sealed(sealed: &Sealed) -> Answer {
-    Ok(json(StatusCode::OK, sealed))
 }
 
 fn stream_of(body: Body) -> ByteStream {

@@ -21,6 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -189,9 +190,15 @@ fn start(command: &[OsString]) -> Result<Started, MainEnd> {
     let (output, end) = pipe_with(PipeFlags::CLOEXEC).map_err(|cause| prepare(&cause))?;
     rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).map_err(|cause| prepare(&cause))?;
     let second_end = end.try_clone().map_err(|cause| prepare(&cause))?;
-    // The standard library gives the program plain signals again.
-    let spawned = Command::new(program).args(arguments).stdout(end).stderr(second_end).spawn();
-    match spawned {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(end).stderr(second_end);
+    // The standard library restores SIGPIPE, but a program would inherit that all signals are held back here.
+    #[expect(unsafe_code, reason = "there is no safe way to do something between fork and exec")]
+    // SAFETY: it only makes one system call that may be made there, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
+    match command.spawn() {
         Ok(child) => Ok(Started { pid: Pid::from_child(&child), output: Some(output) }),
         Err(cause) => {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -358,8 +365,8 @@ struct Writer<W> {
 }
 
 impl<W: AsFd> Writer<W> {
-    fn new(to: W) -> Option<Self> {
-        Some(Self { to, left: 0..0 })
+    fn new(to: W) -> Self {
+        Self { to, left: 0..0 }
     }
 
     /// Writes what goes without waiting; false when nobody reads any more.
@@ -389,8 +396,8 @@ impl Tee {
         }
         Self {
             frame: vec![0; HEADER + LONGEST].into_boxed_slice(),
-            stdout: Writer::new(stdout),
-            recorder: Writer::new(recorder),
+            stdout: Some(Writer::new(stdout)),
+            recorder: Some(Writer::new(recorder)),
             stdout_flags,
         }
     }

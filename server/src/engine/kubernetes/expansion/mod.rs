@@ -239,7 +239,7 @@ fn read(claim: &PersistentVolumeClaim, is_written: bool) -> Claim {
     let capacity = claim.status.as_ref().and_then(|status| status.capacity.as_ref());
     Claim {
         is_data: labelled(label::COMPONENT, label::component::DATA) && labelled(label::MANAGED_BY, label::MANAGER),
-        is_managed: !annotations.as_ref().is_some_and(|all| all.get(MANAGED).is_some_and(|value| value == "false")),
+        is_managed: annotations.as_ref().is_none_or(|all| all.get(MANAGED).is_none_or(|value| value != "false")),
         is_written,
         requested: storage(requests),
         granted: storage(capacity),
