@@ -256,19 +256,20 @@ impl Agents {
             }
             found = cache.wait_for_pod(&name, deadline, |pod| look(pod, ready)).await?;
         }
-        let cause = match found {
+        let what = format!("starting agent {name} for volume {volume}");
+        Err(match found {
             Some(Standing::Ready(ip) | Standing::Running(ip)) => {
                 let door = self.door(&name, ip, &credentials)?;
                 return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
-            Some(Standing::Over(why)) => why,
+            Some(Standing::Over(cause)) => EngineError::Failed { what, cause },
             Some(Standing::Waiting(_)) | None => {
                 let said = self.said_of(&made).await.unwrap_or_default();
-                format!("it was not ready within {} seconds: {reason}{said}", self.0.settings.start_grace.as_secs())
+                let seconds = self.0.settings.start_grace.as_secs();
+                let cause = format!("it was not ready within {seconds} seconds: {reason}{said}");
+                EngineError::Unavailable { what, cause }
             }
-        };
-        let what = format!("starting agent {name} for volume {volume}");
-        Err(EngineError::Failed { what, cause })
+        })
     }
 
     /// What the cluster said last of a Pod, to stand behind the reason that it gives.
@@ -317,7 +318,8 @@ impl Agent {
             while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
                 tokio::time::sleep(END).await;
             }
-            EngineError::Failed { what: format!("asking agent {name}"), cause: "its Pod is gone".to_owned() }
+            let cause = "its Pod is gone: somebody deleted it, or its node is gone".to_owned();
+            EngineError::Unavailable { what: format!("asking agent {name}"), cause }
         }
     }
 
