@@ -15,8 +15,6 @@ use std::time::{Duration, SystemTime};
 
 /// How long a volume may take to go that is to be made anew.
 const GONE: Duration = Duration::from_secs(30);
-/// How old a volume must be before housekeeping is told of it: whoever made it may not have come to mount it yet.
-const YOUNG: Duration = Duration::from_mins(5);
 
 impl Shared {
     /// A volume of that name may be there because this was done before, or because a worker was ended that has
@@ -53,7 +51,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Volumes that nobody has to do with just now: an upload has its volume long before its row.
+    /// Volumes that nobody has to do with just now: an upload has its volume long before its row, and for a moment
+    /// before a Pod mounts it.
     pub(super) async fn list_volumes(&self) -> Result<Vec<Volume>, EngineError> {
         let ours = ours();
         let data = format!("{ours},{COMPONENT}={}", component::DATA);
@@ -66,7 +65,7 @@ impl Shared {
             let name = claim.metadata.name.as_deref().unwrap_or_default();
             claim.metadata.deletion_timestamp.is_none()
                 && !mounted.contains(name)
-                && is_older_than(&claim.metadata, YOUNG, now)
+                && is_older_than(&claim.metadata, self.settings.stray_grace, now)
         };
         Ok(all.iter().filter(idle).filter_map(|claim| claim.metadata.name.clone()).map(Volume::from_stored).collect())
     }

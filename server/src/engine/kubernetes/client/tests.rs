@@ -121,6 +121,7 @@ fn settings(folder: &tempfile::TempDir, server: &str) -> Cluster {
         reach: crate::settings::Reach::Direct,
         agent_idle: Duration::from_secs(60),
         start_grace: Duration::from_secs(60),
+        stray_grace: Duration::from_mins(5),
         log_limit: 1,
     }
 }
