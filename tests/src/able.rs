@@ -9,10 +9,12 @@ use std::path::PathBuf;
 pub const ROOT: &str = "root";
 /// Needs Debian's static busybox, of which the images of the stories are made.
 pub const BUSYBOX: &str = "busybox";
+/// Needs stories to run on a cluster.
+pub const CLUSTER: &str = "a cluster";
 /// Needs to see the disk and the processes of whatever executes Runs.
 pub const NODE: &str = "the cluster's node";
 
-/// True when this machine has everything that is named: [`ROOT`], [`NODE`], or a program on PATH. Otherwise says
+/// True when this machine has everything that is named: [`ROOT`], [`CLUSTER`], [`NODE`], or a program on PATH. Otherwise says
 /// on stderr, past the capture of the test's output, which test is skipped and why.
 pub fn able(needs: &[&str]) -> bool {
     let missing: Vec<&str> = needs.iter().copied().filter(|need| !has(need)).collect();
@@ -31,9 +33,11 @@ pub fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr().lock(), "\nSKIPPED {what}: {why}");
 }
 
-fn has(need: &str) -> bool {
+/// Whether this machine has what is named.
+pub fn has(need: &str) -> bool {
     match need {
         ROOT => rustix::process::geteuid().is_root(),
+        CLUSTER => cluster::chosen(),
         NODE => !cluster::chosen() || cluster::node_is_here(),
         program => find(program).is_some(),
     }
