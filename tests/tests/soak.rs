@@ -97,18 +97,14 @@ fn kill_while_pushing(
     kills: usize,
     pushes: &[(char, usize)],
 ) -> BTreeSet<String> {
-    // Handed out kill by kill in the first half, so that there is work under way up to the last one.
-    let (hand_out, to_push) = std::sync::mpsc::channel::<(char, usize)>();
     std::thread::scope(|scope| {
-        let pusher =
-            scope.spawn(move || to_push.into_iter().map(|(side, number)| push(replicas, side, number)).collect());
-        let (mut handed_out, mut order) = (0, Vec::new());
+        let (mut pushers, mut order) = (Vec::new(), Vec::new());
         for kill in 0..kills {
+            // All are begun in the first half, so that there is work under way up to the last kill.
             let now = (pushes.len() * 2 * (kill + 1) / kills).min(pushes.len());
-            for push in &pushes[handed_out..now] {
-                hand_out.send(*push).expect("the pusher takes all");
+            for (side, number) in &pushes[pushers.len()..now] {
+                pushers.push(scope.spawn(|| push(replicas, *side, *number)));
             }
-            handed_out = now;
             if order.is_empty() {
                 order = (0..replicas.count()).collect();
             }
@@ -117,8 +113,7 @@ fn kill_while_pushing(
             std::thread::sleep(Duration::from_millis(chance.below(PAUSE)));
             replicas.kill(victim);
         }
-        drop(hand_out);
-        pusher.join().expect("the pusher does not panic")
+        pushers.into_iter().map(|pusher| pusher.join().expect("a push does not panic")).collect()
     })
 }
 

@@ -1,6 +1,6 @@
 //! What no row knows: volumes whose push was not registered, workers whose Run is gone. A process that
-//! was killed leaves such things behind; they are removed at the start and on a slow clock. So are layers of
-//! images that nobody runs.
+//! was killed leaves such things behind; they are removed at the start and on a slow clock. So is what the
+//! engine has no use for any more: layers of images that nobody runs, Pods and Secrets that belong to nothing.
 
 use super::Trouble;
 use super::hands::Hands;
@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 /// How long a Run is held while a stray worker of it is removed: longer than that may take.
 const HOLD: Duration = Duration::from_mins(5);
 
-/// How long unpacked layers stay that nobody runs: over a weekend. They can be unpacked again.
-const GRACE_OF_LAYERS: Duration = Duration::from_hours(72);
+/// How long stays what only makes the next time faster, as unpacked layers do: over a weekend.
+const GRACE_OF_CACHES: Duration = Duration::from_hours(72);
 
 /// The strays that an earlier process left. To be called before anything is served by the only process there is:
 /// nothing is being pushed yet, so no grace is needed.
@@ -40,7 +40,7 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
         if let Err(error) = remove_workers(&app, &hands).await {
             tracing::error!(r#loop = "housekeep", %error, "stray workers could not be looked for");
         }
-        tidy_images(&app, clock::file_time()).await;
+        tidy(&app, clock::file_time()).await;
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(app.settings.housekeeping) => {}
@@ -91,12 +91,12 @@ async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Removes layers that nobody runs.
-async fn tidy_images(app: &App, now: SystemTime) {
-    match app.engine.tidy(now - GRACE_OF_LAYERS).await {
+/// Removes what the engine has no use for any more.
+async fn tidy(app: &App, now: SystemTime) {
+    match app.engine.tidy(now - GRACE_OF_CACHES).await {
         Ok(0) => {}
-        Ok(layers) => tracing::info!(r#loop = "housekeep", layers, "removed unpacked layers that nobody runs"),
-        Err(error) => tracing::error!(r#loop = "housekeep", %error, "unused layers stay for now"),
+        Ok(things) => tracing::info!(r#loop = "housekeep", things, "removed what nobody uses any more"),
+        Err(error) => tracing::error!(r#loop = "housekeep", %error, "what nobody uses any more stays for now"),
     }
 }
 
