@@ -1,7 +1,7 @@
 //! Volumes as such: PersistentVolumeClaims, made, removed and listed. What is in them goes through agents.
 
 use super::Shared;
-use super::cache::{claims, is_over, ours};
+use super::cache::{claims, ours};
 use super::client::{Delete, Made};
 use super::objects::volume;
 use crate::clock;
@@ -59,7 +59,8 @@ impl Shared {
         // Pods after volumes: one that was made in between is seen.
         let all = self.client.list::<PersistentVolumeClaim>(&data).await?;
         let pods = self.client.list::<Pod>(&ours).await?;
-        let mounted: HashSet<&str> = pods.iter().filter(|pod| !is_over(pod)).flat_map(claims).collect();
+        // Also those that are ending: whoever has filled a volume waits for that before it says what it is for.
+        let mounted: HashSet<&str> = pods.iter().flat_map(claims).collect();
         let now = clock::file_time();
         let idle = |claim: &&PersistentVolumeClaim| {
             let name = claim.metadata.name.as_deref().unwrap_or_default();
