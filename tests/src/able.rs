@@ -35,7 +35,8 @@ pub fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr().lock(), "\nSKIPPED {what}: {why}");
 }
 
-fn has(need: &str) -> bool {
+/// Whether this machine has what is named.
+pub fn has(need: &str) -> bool {
     match need {
         ROOT => rustix::process::geteuid().is_root(),
         CLUSTER => cluster::chosen(),

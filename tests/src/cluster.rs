@@ -326,7 +326,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are free ports");
     listener.local_addr().expect("it is bound").port()
 }

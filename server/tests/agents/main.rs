@@ -60,6 +60,7 @@ impl World {
             reach,
             agent_idle: Duration::from_secs(5),
             start_grace: Duration::from_secs(90),
+            stray_grace: Duration::from_mins(5),
             log_limit: 1 << 20,
         };
         let engine = Arc::new(KubernetesEngine::open(settings, store).await.unwrap());

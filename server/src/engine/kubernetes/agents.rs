@@ -506,8 +506,8 @@ pub(super) fn is_left(pod: &Pod, now: SystemTime, patience: Duration) -> bool {
     let started = matches!(standing(pod), Standing::Running(_) | Standing::Ready(_));
     let made = pod.metadata.creation_timestamp.as_ref().map(|made| SystemTime::from(made.0));
     let old = made.is_some_and(|made| now.duration_since(made).is_ok_and(|age| age > patience));
-    // One that runs ends by itself.
-    is_over(pod) || (!started && old)
+    // One that runs ends by itself; one that is being removed goes by itself.
+    pod.metadata.deletion_timestamp.is_none() && (is_over(pod) || (!started && old))
 }
 
 fn failed(doing: &str, volume: &Volume, cause: &dyn std::fmt::Display) -> EngineError {
