@@ -101,6 +101,11 @@ struct Serve {
     #[arg(long, value_name = "NUMBER", default_value_t = store::CONNECTIONS, value_parser = clap::value_parser!(u32).range(4..=1000))]
     database_connections: u32,
 
+    /// How long a Run stays with a process that has died: then others go on with it. Where there are no others,
+    /// a restart is enough.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = lease)]
+    lease: Duration,
+
     /// Time between two looks for what no row knows: volumes, workers, content of images.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     housekeeping: Duration,
@@ -256,7 +261,14 @@ struct OnCluster {
     /// How long what keeps a worker from starting may last before its Run fails.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
     start_grace: Duration,
+
+    /// How old must be what no row knows before it is removed: volumes, the Pods beside them, Secrets.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    stray_grace: Duration,
 }
+
+/// Shorter claims would end under the hands of a process that waits for its turn on a busy machine.
+const SHORTEST_LEASE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LogFormat {
@@ -414,7 +426,7 @@ impl Serve {
             roles: self.roles(),
             database: None,
             database_connections: self.database_connections,
-            lease: settings::LEASE,
+            lease: self.lease,
             housekeeping: self.housekeeping,
             cluster: self.cluster.settings(self.log_limit, ports.registry_listen),
         })
@@ -444,6 +456,7 @@ impl OnCluster {
             reach: self.reach,
             agent_idle: self.agent_idle,
             start_grace: self.start_grace,
+            stray_grace: self.stray_grace,
             log_limit,
         })
     }
@@ -513,6 +526,16 @@ fn start_logging(ServerLog { log_file: file, log_format: format }: &ServerLog) -
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// A claim must be renewed a few times before it ends, by a process that may be busy.
+fn lease(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    if length < SHORTEST_LEASE {
+        Err(format!("it must be {} seconds or more", SHORTEST_LEASE.as_secs()))
+    } else {
+        Ok(length)
+    }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -592,6 +615,7 @@ mod tests {
     fn durations_and_sizes_are_read_with_their_units() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("-1s").is_err() && duration("10").is_err());
+        assert!(lease("4s").is_err() && lease("5s").is_ok());
         assert_eq!(bytes("1Mi"), Ok(1 << 20));
         assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("much").is_err());
     }

@@ -83,6 +83,8 @@ pub struct Cluster {
     /// How long what keeps a worker from starting may last before its Run fails: an image that cannot be pulled, a
     /// service account that is not there.
     pub start_grace: std::time::Duration,
+    /// How old must be what no row knows before it is removed: whoever made it may be about to say what it is for.
+    pub stray_grace: std::time::Duration,
     /// Largest log of one Run, in bytes.
     pub log_limit: u64,
 }
@@ -408,6 +410,7 @@ mod tests {
             reach: Reach::Direct,
             agent_idle: Duration::ZERO,
             start_grace: Duration::ZERO,
+            stray_grace: Duration::ZERO,
             log_limit: 1,
         }
     }

@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod postgres;
 pub mod processes;
 pub mod ran;
+pub mod replicas;
 pub mod step;
 pub mod transcript;
 pub mod wire;

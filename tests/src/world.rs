@@ -179,7 +179,7 @@ impl World {
     }
 
     /// The place on a cluster, when stories run on one; made when it is asked for first.
-    fn cluster(&self) -> Option<&Cluster> {
+    pub fn cluster(&self) -> Option<&Cluster> {
         let make = || cluster::chosen().then(|| Cluster::new(self.base.path(), &self.programs.join("knitd")));
         self.cluster.get_or_init(make).as_ref()
     }

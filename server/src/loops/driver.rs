@@ -194,10 +194,14 @@ impl<D: Duty> Driver<D> {
             self.app.wake.changed();
         }
         drop(held);
+        self.let_go(run).await;
+        outcome
+    }
+
+    async fn let_go(&self, run: &RunId) {
         if let Err(error) = self.duty.let_go(run).await {
             tracing::error!(r#loop = D::NAME, %run, %error, "a sign of its worker is looked at only later");
         }
-        outcome
     }
 
     /// Gives the claim back, and does not rest until that is recorded: nobody else would take it up.
@@ -223,7 +227,11 @@ impl<D: Duty> Driver<D> {
                 self.give_back(&claim, backoff::pause(i64::MAX), "the server ran into a bug; see its log").await;
                 Outcome::GivenBack
             }
-            Err(_) => Outcome::GivenBack,
+            Err(_) => {
+                // It was cut off, perhaps right behind its record: signs that came meanwhile are still to be passed on.
+                self.let_go(&claim.run).await;
+                Outcome::GivenBack
+            }
         }
     }
 }

@@ -1,36 +1,40 @@
 //! What no row knows: volumes whose push was not registered, workers whose Run is gone. A process that
-//! was killed leaves such things behind; they are removed at the start and on a slow clock. So are layers of
-//! images that nobody runs.
+//! was killed leaves such things behind; they are removed at the start and on a slow clock. So is what the
+//! engine has no use for any more: layers of images that nobody runs, Pods and Secrets that belong to nothing.
 
 use super::Trouble;
 use super::hands::Hands;
 use crate::app::App;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::engine::Volume;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+/// Volumes that no row knows, and for how long that is known; none for longer than this process lives.
+pub(super) type Suspects = HashMap<Volume, Option<Stopwatch>>;
 
 /// How long a Run is held while a stray worker of it is removed: longer than that may take.
 const HOLD: Duration = Duration::from_mins(5);
 
-/// How long unpacked layers stay that nobody runs: over a weekend. They can be unpacked again.
-const GRACE_OF_LAYERS: Duration = Duration::from_hours(72);
+/// How long stays what only makes the next time faster, as unpacked layers do: over a weekend.
+const GRACE_OF_CACHES: Duration = Duration::from_hours(72);
 
 /// The strays that an earlier process left. To be called before anything is served by the only process there is:
 /// nothing is being pushed yet, so no grace is needed.
-pub(super) async fn strays_at_start(app: &App) -> HashSet<Volume> {
-    strays(app).await.unwrap_or_else(|error| {
+pub(super) async fn strays_at_start(app: &App) -> Suspects {
+    let strays = strays(app).await.unwrap_or_else(|error| {
         tracing::error!(r#loop = "housekeep", %error, "volumes that nothing refers to could not be looked for");
-        HashSet::new()
-    })
+        Vec::new()
+    });
+    strays.into_iter().map(|volume| (volume, None)).collect()
 }
 
-/// Keeps house until the process is asked to stop; `suspects` are strays already. A volume is a stray only when two
-/// looks, one round apart, find no row for it: a push has its bytes for a moment before it has its row.
-pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet<Volume>) {
+/// Keeps house until the process is asked to stop; `suspects` are strays already. A volume is a stray only when no look
+/// has found a row for it, or a use, for a while, and at least two have: a push has its bytes before it has its row.
+pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: Suspects) {
     loop {
         app.metrics.round("housekeep");
         match remove_strays(&app, &suspects).await {
@@ -40,7 +44,7 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
         if let Err(error) = remove_workers(&app, &hands).await {
             tracing::error!(r#loop = "housekeep", %error, "stray workers could not be looked for");
         }
-        tidy_images(&app, clock::file_time()).await;
+        tidy(&app, clock::file_time()).await;
         tokio::select! {
             () = app.stopping.cancelled() => return,
             () = tokio::time::sleep(app.settings.housekeeping) => {}
@@ -48,16 +52,25 @@ pub(super) async fn housekeep(app: App, hands: Arc<Hands>, mut suspects: HashSet
     }
 }
 
-async fn strays(app: &App) -> Result<HashSet<Volume>, Trouble> {
+async fn strays(app: &App) -> Result<Vec<Volume>, Trouble> {
     let all = app.engine.volumes().await?;
-    Ok(app.store.unknown_volumes(&all).await?.into_iter().collect())
+    Ok(app.store.unknown_volumes(&all).await?)
 }
 
-/// Removes what was a stray at the last look and still is one; returns what is one now.
-async fn remove_strays(app: &App, suspects: &HashSet<Volume>) -> Result<HashSet<Volume>, Trouble> {
-    let now = strays(app).await?;
-    for volume in now.intersection(suspects) {
-        match app.engine.remove_volume(volume).await {
+/// Removes what has been a stray for long enough; returns what is one now.
+async fn remove_strays(app: &App, suspects: &Suspects) -> Result<Suspects, Trouble> {
+    let grace = app.settings.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.stray_grace);
+    let mut now = Suspects::new();
+    for volume in strays(app).await? {
+        let Some(since) = suspects.get(&volume).copied() else {
+            now.insert(volume, Some(Stopwatch::start()));
+            continue;
+        };
+        now.insert(volume.clone(), since);
+        if since.is_some_and(|since| since.elapsed() < grace) {
+            continue;
+        }
+        match app.engine.remove_volume(&volume).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %volume, "removed a volume that no row knows"),
             Err(error) => tracing::error!(r#loop = "housekeep", %volume, %error, "a stray volume stays for now"),
         }
@@ -91,12 +104,12 @@ async fn remove_workers(app: &App, hands: &Hands) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Removes layers that nobody runs.
-async fn tidy_images(app: &App, now: SystemTime) {
-    match app.engine.tidy(now - GRACE_OF_LAYERS).await {
+/// Removes what the engine has no use for any more.
+async fn tidy(app: &App, now: SystemTime) {
+    match app.engine.tidy(now - GRACE_OF_CACHES).await {
         Ok(0) => {}
-        Ok(layers) => tracing::info!(r#loop = "housekeep", layers, "removed unpacked layers that nobody runs"),
-        Err(error) => tracing::error!(r#loop = "housekeep", %error, "unused layers stay for now"),
+        Ok(things) => tracing::info!(r#loop = "housekeep", things, "removed what nobody uses any more"),
+        Err(error) => tracing::error!(r#loop = "housekeep", %error, "what nobody uses any more stays for now"),
     }
 }
 

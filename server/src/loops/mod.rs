@@ -30,7 +30,6 @@ use crate::engine::EngineError;
 use crate::settings::Role;
 use crate::store::StoreError;
 use hands::Hands;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -65,7 +64,7 @@ impl Loops {
         }
         // Beside others there is nothing to take over: what is held may be theirs, and what no row knows yet may
         // be on its way.
-        let mut strays = HashSet::new();
+        let mut strays = housekeep::Suspects::new();
         if app.settings.is_alone() {
             app.store.take_over(clock::now()).await?;
             strays = housekeep::strays_at_start(app).await;

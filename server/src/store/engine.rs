@@ -35,7 +35,6 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// for a small one and would rather read it whole, for each row that refers to it anew. A process
 /// that died, or whose machine did, does not hold its locks for longer than these.
 const SESSION: [(&str, &str); 8] = [
-    ("client_min_messages", "warning"),
     ("jit", "off"),
     ("enable_seqscan", "off"),
     ("statement_timeout", "60s"),
@@ -43,6 +42,8 @@ const SESSION: [(&str, &str); 8] = [
     ("tcp_keepalives_idle", "15"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
+    // Its notices say what is as it should be: that a table is there already.
+    ("client_min_messages", "warning"),
 ];
 /// What processes tell each other is told there.
 const CHANNEL: &str = "knit";

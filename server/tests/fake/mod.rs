@@ -383,6 +383,7 @@ pub(crate) async fn one_of_many(database: &str, engine: &Arc<FakeEngine>, lease:
         reach: Reach::Direct,
         agent_idle: Duration::from_secs(30),
         start_grace: Duration::from_mins(2),
+        stray_grace: Duration::from_mins(5),
         log_limit: 1 << 20,
     };
     let settings = Settings::clone(&server.app.settings);

@@ -156,6 +156,7 @@ pub(crate) fn settings(kubeconfig: Option<PathBuf>, namespace: &str) -> Cluster 
         reach: Reach::Direct,
         agent_idle: Duration::from_secs(10),
         start_grace: START_GRACE,
+        stray_grace: Duration::from_mins(5),
         log_limit: 1 << 30,
     }
 }

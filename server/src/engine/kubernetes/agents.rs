@@ -284,19 +284,20 @@ impl Agents {
             }
             found = self.until(&name, &mut way, ready).await?;
         }
-        let cause = match found {
+        let what = format!("starting agent {name} for volume {volume}");
+        Err(match found {
             Some(Standing::Ready(ip) | Standing::Running(ip)) => {
                 let door = self.door(&name, ip, &credentials)?;
                 return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
-            Some(Standing::Over(why)) => why,
+            Some(Standing::Over(cause)) => EngineError::Failed { what, cause },
             Some(Standing::Waiting(_) | Standing::Stuck(_)) | None => {
                 let said = self.said_of(&made).await.unwrap_or_default();
-                format!("it is not ready after {} seconds: {}{said}", way.begun.elapsed().as_secs(), way.reason)
+                let cause =
+                    format!("it is not ready after {} seconds: {}{said}", way.begun.elapsed().as_secs(), way.reason);
+                EngineError::Unavailable { what, cause }
             }
-        };
-        let what = format!("starting agent {name} for volume {volume}");
-        Err(EngineError::Failed { what, cause })
+        })
     }
 
     /// Waits until the Pod is so; none when that takes too long, or as long as the Pod may be stuck.
@@ -366,7 +367,8 @@ impl Agent {
             while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
                 tokio::time::sleep(END).await;
             }
-            EngineError::Failed { what: format!("asking agent {name}"), cause: "its Pod is gone".to_owned() }
+            let cause = "its Pod is gone: somebody deleted it, or its node is gone".to_owned();
+            EngineError::Unavailable { what: format!("asking agent {name}"), cause }
         }
     }
 
@@ -504,8 +506,8 @@ pub(super) fn is_left(pod: &Pod, now: SystemTime, patience: Duration) -> bool {
     let started = matches!(standing(pod), Standing::Running(_) | Standing::Ready(_));
     let made = pod.metadata.creation_timestamp.as_ref().map(|made| SystemTime::from(made.0));
     let old = made.is_some_and(|made| now.duration_since(made).is_ok_and(|age| age > patience));
-    // One that runs ends by itself.
-    is_over(pod) || (!started && old)
+    // One that runs ends by itself; one that is being removed goes by itself.
+    pod.metadata.deletion_timestamp.is_none() && (is_over(pod) || (!started && old))
 }
 
 fn failed(doing: &str, volume: &Volume, cause: &dyn std::fmt::Display) -> EngineError {

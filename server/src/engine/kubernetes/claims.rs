@@ -1,7 +1,7 @@
 //! Volumes as such: PersistentVolumeClaims, made, removed and listed. What is in them goes through agents.
 
 use super::Shared;
-use super::cache::{claims, is_over, ours};
+use super::cache::{claims, ours};
 use super::client::{Delete, Made};
 use super::objects::volume;
 use crate::clock;
@@ -19,8 +19,6 @@ use std::time::{Duration, SystemTime};
 const GONE: Duration = Duration::from_secs(30);
 /// How long a volume may take to be bound before its Pod is made nevertheless.
 const BOUND: Duration = Duration::from_secs(3);
-/// How old a volume must be before housekeeping is told of it: whoever made it may not have come to mount it yet.
-const YOUNG: Duration = Duration::from_mins(5);
 
 /// What is known of storage classes, by name: whether their claims are bound as soon as they are made, which never
 /// changes.
@@ -95,20 +93,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Volumes that nobody has to do with just now: an upload has its volume long before its row.
+    /// Volumes that nobody has to do with just now: an upload has its volume long before its row, and for a moment
+    /// before a Pod mounts it.
     pub(super) async fn list_volumes(&self) -> Result<Vec<Volume>, EngineError> {
         let ours = ours();
         let data = format!("{ours},{COMPONENT}={}", component::DATA);
         // Pods after volumes: one that was made in between is seen.
         let all = self.client.list::<PersistentVolumeClaim>(&data).await?;
         let pods = self.client.list::<Pod>(&ours).await?;
-        let mounted: HashSet<&str> = pods.iter().filter(|pod| !is_over(pod)).flat_map(claims).collect();
+        // Also those that are ending: whoever has filled a volume waits for that before it says what it is for.
+        let mounted: HashSet<&str> = pods.iter().flat_map(claims).collect();
         let now = clock::file_time();
         let idle = |claim: &&PersistentVolumeClaim| {
             let name = claim.metadata.name.as_deref().unwrap_or_default();
             claim.metadata.deletion_timestamp.is_none()
                 && !mounted.contains(name)
-                && is_older_than(&claim.metadata, YOUNG, now)
+                && is_older_than(&claim.metadata, self.settings.stray_grace, now)
         };
         Ok(all.iter().filter(idle).filter_map(|claim| claim.metadata.name.clone()).map(Volume::from_stored).collect())
     }

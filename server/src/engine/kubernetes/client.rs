@@ -511,7 +511,11 @@ impl std::error::Error for ApiError {}
 
 impl From<ApiError> for EngineError {
     fn from(error: ApiError) -> Self {
-        Self::Failed { cause: error.cause(), what: error.what }
+        let cause = error.cause();
+        match error.why {
+            Why::NoAnswer(_) => Self::Unavailable { what: error.what, cause },
+            Why::Refused(_) => Self::Failed { what: error.what, cause },
+        }
     }
 }
 

@@ -12,10 +12,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use knit_api::label::{COMPONENT, component};
 use std::collections::HashSet;
-use std::time::Duration;
-
-/// How old a leftover must be: a Secret is made before that to which it belongs.
-const YOUNG: Duration = Duration::from_mins(10);
 
 impl Shared {
     /// Removes leftovers; tells how many there were.
@@ -28,7 +24,7 @@ impl Shared {
         let now = clock::file_time();
         let mut removed = 0;
         // A server that lives gives up what does not start.
-        let patience = YOUNG.max(self.settings.start_grace * 2);
+        let patience = self.settings.stray_grace.max(self.settings.start_grace * 2);
         for pod in agents.iter().filter(|pod| is_left(pod, now, patience)) {
             removed += self.remove_leftover(pod, "an agent that nobody uses").await?;
         }
@@ -47,13 +43,14 @@ impl Shared {
             .chain(pods.iter().map(|pod| &pod.metadata))
             .filter_map(|owner| owner.name.as_deref())
             .collect();
-        let now = clock::file_time();
+        // One is made before that to which it belongs.
+        let (grace, now) = (self.settings.stray_grace, clock::file_time());
         let mut removed = 0;
         for secret in &secrets {
             let component = secret.metadata.labels.as_ref().and_then(|labels| labels.get(COMPONENT));
             let of_ours = matches!(component.map(String::as_str), Some(component::WORKER | component::AGENT));
             let alone = secret.metadata.name.as_deref().is_none_or(|name| !owners.contains(name));
-            if of_ours && alone && is_older_than(&secret.metadata, YOUNG, now) {
+            if of_ours && alone && is_older_than(&secret.metadata, grace, now) {
                 removed += self.remove_leftover(secret, "a Secret whose owner is gone").await?;
             }
         }

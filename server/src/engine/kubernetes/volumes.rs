@@ -74,6 +74,9 @@ impl Shared {
         let kept = self.store.keep_manifest(digest, &clock::new_id(), clock::now(), manifest).await;
         kept.map_err(|error| match error {
             NotKept::Store(StoreError::NoSpace) => EngineError::NoSpace(format!("the database, for manifest {digest}")),
+            NotKept::Store(error @ StoreError::Unavailable { .. }) => {
+                EngineError::Unavailable { what: format!("keeping manifest {digest}"), cause: error.to_string() }
+            }
             error => EngineError::Failed { what: format!("keeping manifest {digest}"), cause: error.to_string() },
         })
     }

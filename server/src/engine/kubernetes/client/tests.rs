@@ -121,6 +121,7 @@ fn settings(folder: &tempfile::TempDir, server: &str) -> Cluster {
         reach: crate::settings::Reach::Direct,
         agent_idle: Duration::from_mins(1),
         start_grace: Duration::from_mins(1),
+        stray_grace: Duration::from_mins(5),
         log_limit: 1,
     }
 }

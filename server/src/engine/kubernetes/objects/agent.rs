@@ -18,6 +18,7 @@ pub const SCRATCH: &str = "/scratch";
 /// How long an agent that is asked to end may finish what it does.
 const TERMINATION_GRACE: i64 = 5;
 /// How much longer than servers keep it an agent stays when nobody asks it for anything: then they have forgotten it.
+/// Less, where other things that nobody knows go sooner.
 const FORGOTTEN: Duration = Duration::from_mins(2);
 /// How often in a row the door must be seen closed before the Pod is called not ready.
 const MISSES: i32 = 3;
@@ -86,7 +87,8 @@ fn agent(spec: &AgentSpec, settings: &Cluster) -> Container {
     let mut mounts: Vec<_> = spec.volumes.iter().map(|volume| mount_data(volume, read_only)).collect();
     mounts.extend([mount("scratch", SCRATCH, false), mount_credentials()]);
     let port = DOOR_PORT.to_string();
-    let idle = format!("{}s", settings.agent_idle.saturating_add(FORGOTTEN).as_secs());
+    let forgotten = FORGOTTEN.min(settings.stray_grace);
+    let idle = format!("{}s", settings.agent_idle.saturating_add(forgotten).as_secs());
     let args = [
         "agent",
         "--volumes",

@@ -26,6 +26,7 @@ fn settings() -> Cluster {
         reach: Reach::Direct,
         agent_idle: Duration::from_secs(30),
         start_grace: Duration::from_mins(2),
+        stray_grace: Duration::from_mins(5),
         log_limit: 1 << 20,
     }
 }
