@@ -35,6 +35,11 @@ impl Process {
         rustix::process::pidfd_send_signal(&self.fd, Signal::INT).expect("a process of our own takes signals");
     }
 
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        rustix::process::pidfd_send_signal(&self.fd, Signal::TERM).expect("a process of our own takes signals");
+    }
+
     /// Waits for its end; false when it still lives after `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;

@@ -221,6 +221,11 @@ impl World {
 
     /// `knitctl down`.
     pub fn down(&self, more: &[&str]) -> Ran {
+        // A server of a cluster does not lock its folder, by which `knitctl` knows whom to stop.
+        if let Some(server) = self.cluster().and_then(|_| self.server()) {
+            server.terminate();
+            self.wait_for_the_servers_end(&server);
+        }
         self.knitctl(&[&["down", "--dir", self.dir_text()], more].concat())
     }
 

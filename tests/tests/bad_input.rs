@@ -119,6 +119,9 @@ fn an_image_with_a_corrupt_layer_is_not_run() {
         return;
     }
     let world = World::start();
+    // A layer of its own: a node that has another one's does not fetch it.
+    let own = world.rootfs().join("etc/own");
+    fs::write(own, world.dir().as_os_str().as_encoded_bytes()).expect("a file");
     let image = world.busybox();
     let layer = world.largest_blob();
     let mut bytes = fs::read(&layer).expect("the layer");
