@@ -255,7 +255,12 @@ const SEALS: usize = 4;
 /// What is a result of one of several volumes; any other error ends them all.
 fn one_of_several(sealed: Result<Sealed, EngineError>) -> Result<Result<Sealed, EngineError>, EngineError> {
     match sealed {
-        Err(error @ (EngineError::Damaged(_) | EngineError::NoSpace(_) | EngineError::Unavailable { .. } | EngineError::Failed { .. })) => Err(error),
+        Err(
+            error @ (EngineError::Damaged(_)
+            | EngineError::NoSpace(_)
+            | EngineError::Unavailable { .. }
+            | EngineError::Failed { .. }),
+        ) => Err(error),
         one => Ok(one),
     }
 }
