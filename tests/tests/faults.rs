@@ -247,7 +247,7 @@ fn a_pull_whose_agent_is_killed_says_so_and_leaves_nothing() {
     let (said, code) = continued(pull);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot pull"), "{said}");
-    assert_eq!(fs::read_dir(&into).map(Iterator::count).unwrap_or(0), 0, "nothing half stays in the destination");
+    assert_eq!(fs::read_dir(&into).map_or(0, Iterator::count), 0, "nothing half stays in the destination");
     assert_eq!(fs::metadata(world.pull(&data).join("long")).expect("it is there").len(), LONG);
     nothing_is_left_over(&world);
 }
