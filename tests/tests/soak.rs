@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// Nothing happens for this long: something is stuck.
@@ -46,7 +47,7 @@ fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind
     let acknowledged = kill_while_pushing(&replicas, &mut chance, kills, &pushes);
     let killed = begun.elapsed();
     let sides = ["side:a", "side:b"].map(|tag| replicas.data(tag));
-    let pushed = sides.iter().flatten().cloned().collect();
+    let pushed: BTreeSet<String> = sides.iter().flatten().cloned().collect();
     assert!(acknowledged.is_subset(&pushed), "what was acknowledged stays: {acknowledged:?} in {pushed:?}");
     let pairs = all_done(&replicas, &pair, sides[0].len() * sides[1].len());
     let copies = all_done(&replicas, &copy, pairs.len());
@@ -97,14 +98,22 @@ fn kill_while_pushing(
     kills: usize,
     pushes: &[(char, usize)],
 ) -> BTreeSet<String> {
+    // One pusher for each side.
+    let (hand_out, to_push): (Vec<_>, Vec<_>) = [mpsc::channel(), mpsc::channel()].into_iter().unzip();
     std::thread::scope(|scope| {
-        let (mut pushers, mut order) = (Vec::new(), Vec::new());
+        let pusher = |numbers: Receiver<(char, usize)>| {
+            let each = move |(side, number)| push(replicas, side, number);
+            scope.spawn(move || numbers.into_iter().map(each).collect::<Vec<_>>())
+        };
+        let pushers: Vec<_> = to_push.into_iter().map(pusher).collect();
+        let (mut begun, mut order) = (0, Vec::new());
         for kill in 0..kills {
-            // All are begun in the first half, so that there is work under way up to the last kill.
+            // All are handed out in the first half, so that there is work under way up to the last kill.
             let now = (pushes.len() * 2 * (kill + 1) / kills).min(pushes.len());
-            for (side, number) in &pushes[pushers.len()..now] {
-                pushers.push(scope.spawn(|| push(replicas, *side, *number)));
+            for (place, push) in pushes.iter().enumerate().take(now).skip(begun) {
+                hand_out[place % 2].send(*push).expect("a pusher takes all");
             }
+            begun = now;
             if order.is_empty() {
                 order = (0..replicas.count()).collect();
             }
@@ -113,7 +122,8 @@ fn kill_while_pushing(
             std::thread::sleep(Duration::from_millis(chance.below(PAUSE)));
             replicas.kill(victim);
         }
-        pushers.into_iter().map(|pusher| pusher.join().expect("a push does not panic")).collect()
+        drop(hand_out);
+        pushers.into_iter().flat_map(|pusher| pusher.join().expect("a pusher does not panic")).collect()
     })
 }
 
@@ -134,8 +144,8 @@ fn apply(replicas: &Replicas, step: &Step) -> String {
 fn all_done(replicas: &Replicas, plan: &str, count: usize) -> Vec<Value> {
     let (mut seen, mut since) = (0, Instant::now());
     loop {
-        // Where a Run fails so does the command, and what is listed then tells more.
-        replicas.world().knit(&["--profile", "api-0", "run", "wait", "--plan", plan]);
+        // Where a Run fails or is stuck so does the command, and what is listed then tells more.
+        replicas.world().knit(&["--profile", "api-0", "run", "wait", "--plan", plan, "--timeout", "30s"]);
         let runs = replicas.list(&["run", "find", "--planid", plan]);
         let done = runs.iter().filter(|run| run["status"] == "done").count();
         assert!(!runs.iter().any(|run| run["status"] == "failed"), "no Run fails: {runs:#?}");
