@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long the cluster may take for what follows by itself.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Variable of the environment that sets the server's `--start-grace`, for stories in which much starts at once.
+pub const START_GRACE: &str = "KNIT_TESTS_START_GRACE";
 /// On every namespace of a story: what an interrupted run leaves is found by it.
 pub const LABEL: &str = "knit-tests/story";
 
@@ -94,7 +96,7 @@ impl Cluster {
     ! tr '\0' ' ' <"/proc/$$/cmdline" | grep -qF ' {namespace} ' || kill -KILL $$
 ) &
 exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
-    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace 30s
+    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace "${{{START_GRACE}:-30s}}"
 "#,
             tests = std::process::id(),
             namespace = self.namespace,

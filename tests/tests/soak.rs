@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// Nothing happens for this long: something is stuck.
-const STUCK: Duration = Duration::from_mins(2);
+const STUCK: Duration = Duration::from_mins(4);
 /// Longest pause between two kills, in milliseconds.
 const PAUSE: u64 = 5_000;
 /// What is given up is taken up soon, and what is left behind goes soon.
@@ -183,9 +183,10 @@ impl Leftovers {
 
     fn all_others_are_gone(&self, replicas: &Replicas) {
         let known: BTreeSet<String> = replicas.list(&["data", "find"]).iter().filter_map(claim_of).collect();
-        let claims = replicas.cluster().gone("pvc", |name| !known.contains(name));
+        // Claims go after the Pods that mount them.
         let objects = replicas.cluster().gone(Self::KINDS, |name| !self.objects.contains(name));
-        assert_eq!((claims, objects), (Ok(()), Ok(())), "left behind");
+        let claims = replicas.cluster().gone("pvc", |name| !known.contains(name));
+        assert_eq!((objects, claims), (Ok(()), Ok(())), "left behind");
         assert_eq!(replicas.cluster().names("pvc"), known, "each Data has its volume");
     }
 }
