@@ -44,7 +44,7 @@ fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind
     let ready = begun.elapsed();
 
     let pushes: Vec<(char, usize)> = (0..side).flat_map(|number| [('a', number), ('b', number)]).collect();
-    let acknowledged = kill_while_pushing(&replicas, &mut chance, kills, &pushes);
+    let acknowledged = kill_meanwhile(&replicas, &mut chance, kills, &pushes, [&pair, &copy]);
     let killed = begun.elapsed();
     let sides = ["side:a", "side:b"].map(|tag| replicas.data(tag));
     let pushed: BTreeSet<String> = sides.iter().flatten().cloned().collect();
@@ -91,13 +91,16 @@ fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind
     );
 }
 
-/// Pushes while processes are killed, each once before any is killed a second time; the ids that were acknowledged.
-fn kill_while_pushing(
+/// Pushes while processes are killed, each once before any is killed a second time, and goes on to kill while Runs of
+/// these Plans are made; the ids that were acknowledged.
+fn kill_meanwhile(
     replicas: &Replicas,
     chance: &mut Chance,
     kills: usize,
     pushes: &[(char, usize)],
+    plans: [&str; 2],
 ) -> BTreeSet<String> {
+    let runs = pushes.len() * pushes.len() / 2;
     // One pusher for each side.
     let (hand_out, to_push): (Vec<_>, Vec<_>) = [mpsc::channel(), mpsc::channel()].into_iter().unzip();
     std::thread::scope(|scope| {
@@ -108,12 +111,13 @@ fn kill_while_pushing(
         let pushers: Vec<_> = to_push.into_iter().map(pusher).collect();
         let (mut begun, mut order) = (0, Vec::new());
         for kill in 0..kills {
-            // All are handed out in the first half, so that there is work under way up to the last kill.
-            let now = (pushes.len() * 2 * (kill + 1) / kills).min(pushes.len());
+            // A third of the kills falls on pushes, the others are spread over the Runs, however fast those are.
+            let now = (pushes.len() * (kill + 1) / (kills / 3)).min(pushes.len());
             for (place, push) in pushes.iter().enumerate().take(now).skip(begun) {
                 hand_out[place % 2].send(*push).expect("a pusher takes all");
             }
             begun = now;
+            until_done(replicas, plans, runs * kill.saturating_sub(kills / 3) / kills);
             if order.is_empty() {
                 order = (0..replicas.count()).collect();
             }
@@ -158,6 +162,19 @@ fn all_done(replicas: &Replicas, plan: &str, count: usize) -> Vec<Value> {
         }
         assert!(since.elapsed() < STUCK, "only {done} of {count} Runs are done: {runs:#?}");
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until so many Runs of these Plans are done.
+fn until_done(replicas: &Replicas, plans: [&str; 2], count: usize) {
+    let limit = Instant::now() + STUCK;
+    let done = |plan| {
+        let runs = replicas.list(&["run", "find", "--planid", plan]);
+        runs.iter().filter(|run| run["status"] == "done").count()
+    };
+    while plans.map(done).iter().sum::<usize>() < count {
+        assert!(Instant::now() < limit, "there are not {count} Runs that are done");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 
