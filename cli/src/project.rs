@@ -1,6 +1,7 @@
 //! What is found around a command: the profile by which the server is reached, and the environment file.
 
 use crate::args::Common;
+use crate::image::Access;
 use crate::knitenv::KnitEnv;
 use crate::profile_store::{self, ProfileStore};
 use crate::terminal::{ExitCode, Failure, note, stderr_is_terminal};
@@ -419,9 +420,15 @@ impl Server {
         })
     }
 
-    /// The token for the registry.
+    /// What the server asks for.
     pub fn token(&self) -> Option<&str> {
         self.found.profile.token.as_deref()
+    }
+
+    /// How the registry is talked to: as the server is.
+    pub fn access(&self) -> Access {
+        // A certificate that cannot be read was refused when the connection was made.
+        Access { token: self.found.profile.token.clone(), ca: self.found.profile.ca_pem().ok().flatten() }
     }
 }
 

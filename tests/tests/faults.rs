@@ -91,7 +91,6 @@ fn why(world: &World, run: &str) -> (String, String) {
 fn says(world: &World, run: &str, code: &str, words: &[&str]) {
     let (told, text) = why(world, run);
     assert!(told == code && words.iter().all(|word| text.contains(word)), "{code} {words:?} expected: {told}: {text}");
-    eprintln!("WHY {told}: {text}");
 }
 
 /// Waits until `knit run why` tells this first.
@@ -101,7 +100,6 @@ fn comes_to_say(world: &World, run: &str, code: &str, words: &[&str]) {
     loop {
         let (told, text) = why(world, run);
         if told == code && words.iter().all(|word| text.contains(word)) {
-            eprintln!("WHY {told}: {text}");
             return;
         }
         assert!(Instant::now() < limit, "{code} {words:?} expected: {told}: {text}\n{}", world.log_tail());
@@ -221,7 +219,6 @@ fn a_push_whose_agent_is_killed_says_so_and_leaves_nothing() {
     until(&world, "the push", || world.unfinished().iter().any(|volume| holds_something(volume)));
     kill(&world, &writers(&world));
     let (said, code) = push.finish_with_stderr();
-    eprintln!("PUSH {code:?} {said}");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot push"), "{said}");
     assert!(world.find_data(&["a:b"]).is_empty(), "nothing of it is registered");
@@ -248,10 +245,9 @@ fn a_pull_whose_agent_is_killed_says_so_and_leaves_nothing() {
     let agents = cluster(&world).names("pods").into_iter().filter(|name| name.contains("-read-")).collect::<Vec<_>>();
     kill(&world, &agents);
     let (said, code) = continued(pull);
-    eprintln!("PULL {code:?} {said}");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot pull"), "{said}");
-    assert_eq!(fs::read_dir(&into).map(Iterator::count).unwrap_or(0), 0, "nothing half stays in the destination");
+    assert_eq!(fs::read_dir(&into).map_or(0, Iterator::count), 0, "nothing half stays in the destination");
     assert_eq!(fs::metadata(world.pull(&data).join("long")).expect("it is there").len(), LONG);
     nothing_is_left_over(&world);
 }
@@ -295,10 +291,8 @@ fn a_run_goes_on_while_its_database_is_away_and_its_end_is_known_afterwards() {
     let run = begun(&world, &plan);
     database.tell("stop");
     let asked = world.knit(&["run", "show", &run]);
-    eprintln!("WITHOUT DATABASE {asked}");
     assert_ne!(asked.code, Some(0), "{asked}");
     let pushed = world.try_push(&world.folder("y", &[("y", b"y")]), &["y:y"]);
-    eprintln!("WITHOUT DATABASE {pushed}");
     assert_ne!(pushed.code, Some(0), "{pushed}");
     let_go(&input);
     until(&world, "the end of the program", || cluster(&world).objects("pods").iter().any(main_has_ended));
@@ -401,10 +395,8 @@ fn what_is_under_way_outlasts_an_api_server_that_is_away() {
     let waiting = world.the_run_once_it_is_there(&later);
     let push = world.follow(&["data", "push", "-t", "y:y", world.folder("y", &[("y", b"y")]).to_str().expect("UTF-8")]);
     std::thread::sleep(Duration::from_secs(10));
-    eprintln!("WITHOUT API SERVER {:?} {:?}", why(&world, &run), why(&world, &waiting));
     outage.end();
     let (said, code) = push.finish_with_stderr();
-    eprintln!("PUSH WITHOUT API SERVER {code:?} {said}");
     assert!(code == Some(0) || said.contains("cannot push"), "{said}");
     assert_eq!(world.find_data(&["y:y"]).len(), usize::from(code == Some(0)), "what is said of the push is true");
     world.all_done(&running);

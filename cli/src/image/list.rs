@@ -1,8 +1,8 @@
 //! Lists what the registry holds: repositories, tags, digests and sizes.
 
-use super::ImageError;
 use super::manifest::Manifest;
 use super::registry::Client;
+use super::{Access, ImageError};
 use knit_api::digest::Digest;
 use knit_api::server::Registry;
 
@@ -20,8 +20,8 @@ pub struct Listed {
 }
 
 /// All tags, sorted by repository and tag.
-pub async fn list(registry: &Registry, token: Option<&str>) -> Result<Vec<Listed>, ImageError> {
-    let client = Client::new(registry, token)?;
+pub async fn list(registry: &Registry, access: &Access) -> Result<Vec<Listed>, ImageError> {
+    let client = Client::new(registry, access)?;
     let mut listed = Vec::new();
     for repository in client.names("_catalog", "repositories").await? {
         for tag in client.names(&format!("{repository}/tags/list"), "tags").await? {

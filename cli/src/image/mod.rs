@@ -20,6 +20,15 @@ pub use list::{Listed, list};
 pub use pack::{PackOptions, Packed, pack};
 pub use push::{Pushed, push};
 
+/// How a registry is talked to.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// What it asks for.
+    pub token: Option<String>,
+    /// Certificates, as PEM, of authorities that may vouch for it beside those of the system.
+    pub ca: Option<Vec<u8>>,
+}
+
 /// Where an image to push comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {

@@ -2,7 +2,7 @@
 
 use super::registry::Client;
 use super::source::{self, Blob};
-use super::{ImageError, Progress, Source};
+use super::{Access, ImageError, Progress, Source};
 use bytes::Bytes;
 use knit_api::image::ImageRef;
 use knit_api::server::Registry;
@@ -30,11 +30,11 @@ pub async fn push(
     source: Source,
     target: &ImageRef,
     registry: &Registry,
-    token: Option<&str>,
+    access: &Access,
     progress: &dyn Progress,
 ) -> Result<Pushed, ImageError> {
     let (name, tag) = super::target(target, registry)?;
-    let client = Client::new(registry, token)?;
+    let client = Client::new(registry, access)?;
     let origin = source.to_string();
     let opened = tokio::task::spawn_blocking(move || source::open(&source)).await;
     let image = opened.map_err(|error| local("reading the image", io::Error::other(error))).flatten()?;

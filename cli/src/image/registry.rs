@@ -1,7 +1,7 @@
 //! The registry as a client sees it: the part of the OCI distribution protocol that pushing and
 //! listing need.
 
-use super::ImageError;
+use super::{Access, ImageError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use knit_api::problem::reasons;
@@ -32,18 +32,21 @@ pub(super) struct Fetched {
 }
 
 impl Client {
-    pub(super) fn new(registry: &Registry, token: Option<&str>) -> Result<Self, ImageError> {
+    pub(super) fn new(registry: &Registry, access: &Access) -> Result<Self, ImageError> {
         let scheme = if registry.insecure { "http" } else { "https" };
         let host = registry.host.clone();
         let unusable = |cause: String| ImageError::Unreachable { registry: registry.host.clone(), cause };
         let base = Url::parse(&format!("{scheme}://{host}/v2/")).map_err(|error| unusable(error.to_string()))?;
+        let ca = access.ca.as_deref().map(reqwest::Certificate::from_pem_bundle).transpose();
+        let ca = ca.map_err(|error| unusable(format!("cert.ca cannot be used: {}", reasons(&error))))?;
         let http = knit_api::client::connections(&base)
+            .tls_certs_merge(ca.into_iter().flatten())
             .read_timeout(Duration::from_mins(5))
             // The token must not travel to wherever an answer points.
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| unusable(reasons(&error)))?;
-        Ok(Self { http, base, host, token: token.map(str::to_owned) })
+        Ok(Self { http, base, host, token: access.token.clone() })
     }
 
     /// True when the repository has this blob.

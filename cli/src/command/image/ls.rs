@@ -30,7 +30,7 @@ impl Ls {
         let look = self.output.of(&columns())?;
         let server = project.server()?;
         let registry = server.registry().await?;
-        let found = list(&registry, server.token())
+        let found = list(&registry, &server.access())
             .await
             .map_err(|e| failed(format!("cannot list the images of {}", registry.host), &e))?;
         let lines: Vec<Line> = found

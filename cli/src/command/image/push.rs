@@ -53,7 +53,7 @@ impl Push {
 pub(super) async fn push(server: &Server, source: Source, name: &ImageRef) -> Result<Pushed, Failure> {
     let registry = server.registry().await?;
     let what = format!("cannot push {source} as {name}");
-    image::push(source, name, &registry, server.token(), &Bars::default()).await.map_err(|e| failed(what, &e))
+    image::push(source, name, &registry, &server.access(), &Bars::default()).await.map_err(|e| failed(what, &e))
 }
 
 /// Prints the name to write into a Plan.
