@@ -61,7 +61,7 @@ async fn strays(app: &App) -> Result<Vec<Volume>, Trouble> {
 /// Removes what has been a stray for long enough; returns what is one now.
 async fn remove_strays(app: &App, suspects: &Suspects) -> Result<Suspects, Trouble> {
     let grace = app.settings.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.stray_grace);
-    let (now, due) = judge(strays(app).await?, suspects, grace, Instant::now());
+    let (now, due) = judge(strays(app).await?, suspects, grace, clock::deadline(Duration::ZERO));
     for volume in due {
         match app.engine.remove_volume(&volume).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %volume, "removed a volume that no row knows"),

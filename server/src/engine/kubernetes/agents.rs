@@ -11,7 +11,7 @@ use super::dial::{Ask, Door, Reply, Unanswered};
 use super::objects::agent::{AgentSpec, Mode, agent_labels, pod};
 use super::objects::pod::DOOR_PORT;
 use super::objects::secret;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::engine::{ByteStream, EngineError, Volume};
 use crate::settings::{Cluster, Reach};
 use futures_util::{StreamExt as _, stream};
@@ -119,7 +119,7 @@ enum Standing {
 
 /// What was seen of a Pod until it is ready.
 struct Way {
-    begun: Instant,
+    begun: Stopwatch,
     /// Until when it must be there.
     deadline: Instant,
     seen: bool,
@@ -134,7 +134,7 @@ struct Way {
 impl Way {
     fn new(grace: Duration) -> Self {
         let reason = "the cluster has not told of it yet".to_owned();
-        Self { begun: Instant::now(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
+        Self { begun: Stopwatch::start(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
     }
 
     /// Takes in how the Pod stands; none while it is not known at all.
