@@ -9,12 +9,14 @@ use std::path::PathBuf;
 pub const ROOT: &str = "root";
 /// Needs Debian's static busybox, of which the images of the stories are made.
 pub const BUSYBOX: &str = "busybox";
-/// Needs stories to run on a cluster.
-pub const CLUSTER: &str = "a cluster";
 /// Needs to see the disk and the processes of whatever executes Runs.
 pub const NODE: &str = "the cluster's node";
+/// Needs Runs to execute on a cluster.
+pub const CLUSTER: &str = "a cluster";
+/// Needs a cluster whose node and API server are the tests' own, to be changed and stopped.
+pub const OWN_CLUSTER: &str = "a cluster of the tests' own";
 
-/// True when this machine has everything that is named: [`ROOT`], [`CLUSTER`], [`NODE`], or a program on PATH. Otherwise says
+/// True when this machine has everything that is named: one of the constants above, or a program on PATH. Otherwise says
 /// on stderr, past the capture of the test's output, which test is skipped and why.
 pub fn able(needs: &[&str]) -> bool {
     let missing: Vec<&str> = needs.iter().copied().filter(|need| !has(need)).collect();
@@ -38,6 +40,7 @@ pub fn has(need: &str) -> bool {
     match need {
         ROOT => rustix::process::geteuid().is_root(),
         CLUSTER => cluster::chosen(),
+        OWN_CLUSTER => cluster::is_own(),
         NODE => !cluster::chosen() || cluster::node_is_here(),
         program => find(program).is_some(),
     }

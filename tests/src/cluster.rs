@@ -8,18 +8,16 @@ use crate::{able, postgres};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the cluster may take for what follows by itself.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Variable of the environment that sets the server's `--start-grace`, for stories in which much starts at once.
-pub const START_GRACE: &str = "KNIT_TESTS_START_GRACE";
 /// On every namespace of a story: what an interrupted run leaves is found by it.
 pub const LABEL: &str = "knit-tests/story";
 
@@ -43,6 +41,106 @@ pub fn embedded_only(why: &str) -> bool {
 /// True when the node is this machine: what stands on its disk and runs on it can be seen.
 pub fn node_is_here() -> bool {
     reach() == "direct"
+}
+
+/// True on the cluster of `tests/cluster`: its node and its API server are the tests' own.
+pub fn is_own() -> bool {
+    let asked = Command::new(scripts().join("kubeconfig")).arg("--path").stdin(Stdio::null()).output();
+    let path = asked.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).unwrap_or_default();
+    chosen() && std::env::var("KUBECONFIG").is_ok_and(|kubeconfig| kubeconfig == path)
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster")
+}
+
+/// Something about the only node that is not as usual. Dropping it puts it right.
+#[derive(Debug)]
+#[must_use = "it is put right at once otherwise"]
+pub struct NodeChange {
+    undo: Vec<String>,
+}
+
+impl NodeChange {
+    #[track_caller]
+    fn of(what: &[&str], undo: &[&str]) -> Self {
+        // Before it is done: it may have been left so by an earlier run that was cut off.
+        let change = Self { undo: undo.iter().map(|word| (*word).to_owned()).collect() };
+        run(what);
+        change
+    }
+
+    /// No Pod that does not tolerate this is given to the node.
+    #[track_caller]
+    pub fn taint(key: &str, value: &str) -> Self {
+        let (taint, gone) = (format!("{key}={value}:NoSchedule"), format!("{key}:NoSchedule-"));
+        let node = node();
+        Self::of(&["taint", "node", &node, &taint, "--overwrite"], &["taint", "node", &node, &gone])
+    }
+
+    /// The node has this label.
+    #[track_caller]
+    pub fn label(key: &str, value: &str) -> Self {
+        let (label, gone) = (format!("{key}={value}"), format!("{key}-"));
+        let node = node();
+        Self::of(&["label", "node", &node, &label, "--overwrite"], &["label", "node", &node, &gone])
+    }
+
+    /// The node takes no Pods.
+    #[track_caller]
+    pub fn cordon() -> Self {
+        let node = node();
+        Self::of(&["cordon", &node], &["uncordon", &node])
+    }
+}
+
+impl Drop for NodeChange {
+    fn drop(&mut self) {
+        let words: Vec<&str> = self.undo.iter().map(String::as_str).collect();
+        // No claim here: a second panic would hide the first. Said aloud, as whatever comes next waits for it.
+        if !kubectl(&words).is_ok_and(|done| done.status.success()) {
+            let _ = writeln!(std::io::stderr().lock(), "the node stays changed: kubectl {} failed", words.join(" "));
+        }
+    }
+}
+
+/// The name of the only node.
+#[track_caller]
+fn node() -> String {
+    let said = run(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"]);
+    String::from_utf8(said.stdout).expect("names are ASCII").trim().to_owned()
+}
+
+/// The API server is away. It comes back by itself, whatever happens to the story; dropping this waits for it.
+#[derive(Debug)]
+pub struct Outage(Child);
+
+impl Outage {
+    /// Stops the API server for this long; it is gone when this returns.
+    #[track_caller]
+    pub fn begin(length: Duration) -> Self {
+        let mut command = Command::new(scripts().join("outage"));
+        command.arg(length.as_secs().to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut outage = Self(command.spawn().expect("tests/cluster/outage"));
+        let mut said = String::new();
+        let stdout = outage.0.stdout.take().expect("its output is piped");
+        BufReader::new(stdout).read_line(&mut said).expect("its output can be read");
+        assert_eq!(said, "gone\n", "the API server cannot be stopped");
+        outage
+    }
+
+    /// Waits until the API server answers again.
+    #[track_caller]
+    pub fn end(mut self) {
+        assert!(self.0.wait().is_ok_and(|status| status.success()), "the API server has not come back");
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        // Another story would find nothing that answers.
+        let _ = self.0.wait();
+    }
 }
 
 fn reach() -> String {
@@ -95,8 +193,11 @@ impl Cluster {
     tail --pid={tests} -f /dev/null
     ! tr '\0' ' ' <"/proc/$$/cmdline" | grep -qF ' {namespace} ' || kill -KILL $$
 ) &
-exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
-    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi --start-grace "${{{START_GRACE}:-30s}}"
+# What a story sets itself.
+case " $* " in *' --database-file '*) ;; *) set -- "$@" --database-file '{database}' ;; esac
+case " $* " in *' --start-grace '*) ;; *) set -- "$@" --start-grace 30s ;; esac
+exec '{knitd}' "$@" --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
+    --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi
 "#,
             tests = std::process::id(),
             namespace = self.namespace,
@@ -109,10 +210,16 @@ exec '{knitd}' "$@" --database-file '{database}' --kubeconfig '{kubeconfig}' --n
         fs::set_permissions(&self.knitd, fs::Permissions::from_mode(0o755)).expect("it is ours");
     }
 
+    /// Does in the namespace what somebody with rights there may do by hand.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        run(&[&["-n", &self.namespace], arguments].concat())
+    }
+
     /// What the namespace has of a kind.
     #[track_caller]
     pub fn objects(&self, kind: &str) -> Vec<Value> {
-        let said = run(&["-n", &self.namespace, "get", kind, "-o", "json"]);
+        let said = self.kubectl(&["get", kind, "-o", "json"]);
         let list: Value = serde_json::from_slice(&said.stdout).expect("kubectl prints JSON");
         list["items"].as_array().expect("a list has items").clone()
     }

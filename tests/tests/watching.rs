@@ -2,7 +2,7 @@
 
 use knit_tests::able::{BUSYBOX, ROOT};
 use knit_tests::processes::Process;
-use knit_tests::{Ran, Step, World, able, embedded_only};
+use knit_tests::{Ran, Step, World, able, cluster, embedded_only};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
@@ -42,7 +42,8 @@ fn a_push_waits_for_the_whole_pipeline_and_for_nothing_else() {
         assert_eq!(ran.stderr.matches(&format!("run {run}: done\n")).count(), 1, "{ran}");
     }
     let slow = format!("run {}: running\n", world.the_run_of(&second));
-    assert!(ran.stderr.contains(&slow), "{ran}");
+    // A cluster may tell of a short Run's start no sooner than of its end.
+    assert!(cluster::chosen() || ran.stderr.contains(&slow), "{ran}");
     let other = world.the_run_once_it_is_there(&endless);
     assert!(!ran.stderr.contains(&other), "{ran}");
 

@@ -37,7 +37,10 @@ impl<E> Measured<E> {
         let watch = Stopwatch::start();
         let answer = answer.await;
         // What a caller did wrong, or asked for in vain, is no failure of the engine.
-        let is_well = !matches!(&answer, Err(EngineError::Failed { .. } | EngineError::NoSpace(_)));
+        let is_well = !matches!(
+            &answer,
+            Err(EngineError::Failed { .. } | EngineError::Unavailable { .. } | EngineError::NoSpace(_))
+        );
         self.metrics.engine(call, is_well, watch.elapsed());
         answer
     }

@@ -231,6 +231,14 @@ pub enum EngineError {
     /// The disk is full.
     #[error("no space is left on the device that holds {0}")]
     NoSpace(String),
+    /// What does it is not there now, or was taken away meanwhile. The same may be done later.
+    #[error("{what}: {cause}")]
+    Unavailable {
+        /// What was being done, on what.
+        what: String,
+        /// Why it could not be done.
+        cause: String,
+    },
     /// Anything else, with what was being done.
     #[error("{what}: {cause}")]
     Failed {
@@ -247,7 +255,12 @@ const SEALS: usize = 4;
 /// What is a result of one of several volumes; any other error ends them all.
 fn one_of_several(sealed: Result<Sealed, EngineError>) -> Result<Result<Sealed, EngineError>, EngineError> {
     match sealed {
-        Err(error @ (EngineError::Damaged(_) | EngineError::NoSpace(_) | EngineError::Failed { .. })) => Err(error),
+        Err(
+            error @ (EngineError::Damaged(_)
+            | EngineError::NoSpace(_)
+            | EngineError::Unavailable { .. }
+            | EngineError::Failed { .. }),
+        ) => Err(error),
         one => Ok(one),
     }
 }

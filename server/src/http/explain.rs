@@ -51,6 +51,10 @@ pub(super) async fn why(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
     };
     let log_tail = log_tail(&app, &id).await?;
     let engine = app.engine.status();
+    let nodes = app.engine.nodes().await.unwrap_or_else(|error| {
+        tracing::warn!(run = %id, %error, "nodes cannot be looked at to explain a Run");
+        Vec::new()
+    });
     let causes = causes(&Facts {
         run: &run,
         before: around.before,
@@ -61,6 +65,7 @@ pub(super) async fn why(State(app): State<App>, Id(id): Id<RunId>) -> Answer {
         seen: seen.as_ref(),
         cpu_millis: engine.cpu_millis,
         memory_bytes: engine.memory_bytes,
+        nodes: &nodes,
         network: app.settings.cluster.is_some() || app.settings.worker_network == WorkerNetwork::Host,
         log_tail: log_tail.as_deref(),
     });

@@ -80,6 +80,11 @@ impl Refused {
                 tracing::error!(%error, doing, "the disk is full");
                 Self::no_space(format!("{doing} failed: the server's disk is full"))
             }
+            EngineError::Unavailable { .. } => {
+                tracing::warn!(%error, doing, "the engine cannot do it now");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{doing} failed: {}", in_words(&error.to_string())))
+                    .advice("Try again in a moment; if it stays so, see what knitctl status says.")
+            }
             EngineError::Failed { .. } => {
                 tracing::error!(%error, doing, "the engine failed");
                 Self::internal(format!("{doing} failed"))

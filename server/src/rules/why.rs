@@ -2,6 +2,7 @@
 
 use super::lifecycle::Observation;
 use super::plan::{DEFAULT_CPU_MILLIS, DEFAULT_MEMORY, DEFAULT_MEMORY_BYTES, DEFAULTS, LEAST_MEMORY_BYTES};
+use knit_api::cluster::Node;
 use knit_api::explain::Count;
 use knit_api::id::{DataId, RunId};
 use knit_api::plan::{OnNode, Resources};
@@ -30,6 +31,8 @@ pub struct Facts<'a> {
     pub cpu_millis: u64,
     /// Bytes of memory that workers may hold together.
     pub memory_bytes: u64,
+    /// Where workers may execute, as far as that is known.
+    pub nodes: &'a [Node],
     /// Whether workers have a network.
     pub network: bool,
     /// The end of its log.
@@ -69,7 +72,7 @@ pub fn causes(facts: &Facts<'_>) -> Vec<Cause> {
             }
             RunStatus::Ready => causes[0] = ready(facts, reason),
             RunStatus::Starting => {
-                if let Some(cause) = starting(facts.seen, reason) {
+                if let Some(cause) = starting(facts, reason) {
                     causes[0] = cause;
                 }
             }
@@ -135,6 +138,15 @@ fn can_ever_fit(facts: &Facts<'_>) -> bool {
         && (i128::from(LEAST_MEMORY_BYTES)..=i128::from(facts.memory_bytes)).contains(&memory)
 }
 
+/// Whether none of the nodes that are known has as much as the Plan asks for, even with nothing else on it.
+fn exceeds_every_node(facts: &Facts<'_>) -> bool {
+    let has = |node: &Node, name: &str, asked: &Quantity| {
+        asked.units() <= 0 || node.capacity.get(name).is_some_and(|most| asked.millis() <= most.millis())
+    };
+    let suffices = |node: &Node| facts.resources.iter().all(|(name, asked)| has(node, name, asked));
+    !facts.nodes.is_empty() && !facts.nodes.iter().any(suffices)
+}
+
 fn demand(resources: &Resources) -> String {
     if resources.is_empty() {
         let all = DEFAULTS.map(|(name, amount)| format!("{name} {amount}")).join(" and ");
@@ -161,8 +173,8 @@ fn bytes(bytes: u64) -> String {
 }
 
 /// What the engine is busy with stands in its own words, which begin with what it is.
-fn starting(seen: Option<&Observation>, reason: Option<&str>) -> Option<Cause> {
-    let seen = match seen {
+fn starting(facts: &Facts<'_>, reason: Option<&str>) -> Option<Cause> {
+    let seen = match facts.seen {
         Some(Observation::Preparing { reason }) => Some(reason.as_str()),
         _ => None,
     };
@@ -172,6 +184,12 @@ fn starting(seen: Option<&Observation>, reason: Option<&str>) -> Option<Cause> {
     } else if busy.starts_with("image ") {
         Cause::new(code::IMAGE_UNREACHABLE, busy.to_owned())
             .advice("it is tried again by itself; check that the registry can be reached from the server")
+    } else if let Some(lacks) = busy.strip_prefix("no node can take it now: ").filter(|_| exceeds_every_node(facts)) {
+        let (plan, run) = (&facts.run.summary.plan.id, &facts.run.summary.id);
+        Cause::new(code::NEVER_FITS, format!("it asks for more than any node has: {lacks}")).advice(format!(
+            "knit cluster shows what nodes offer; let Plan {plan} or a new one ask for less; to end this Run: \
+             knit run stop --fail {run}"
+        ))
     } else if busy.starts_with("no node can take it") {
         Cause::new(code::NO_ROOM, busy.to_owned())
             .advice("knit cluster shows what nodes offer; ask for less, name other labels, or let others end")
@@ -222,8 +240,8 @@ mod tests {
         LazyLock::new(|| Resources::from([("memory".to_owned(), "64Mi".parse().unwrap())]));
     static ANYWHERE: OnNode = OnNode { may: Vec::new(), prefer: Vec::new(), must: Vec::new() };
 
-    fn told<'a>(run: &'a Run, change: impl FnOnce(&mut Facts<'a>)) -> Vec<Cause> {
-        let mut facts = Facts {
+    fn facts_of(run: &Run) -> Facts<'_> {
+        Facts {
             run,
             before: Count::exactly(2),
             failures: 0,
@@ -233,9 +251,14 @@ mod tests {
             seen: None,
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
+            nodes: &[],
             network: false,
             log_tail: None,
-        };
+        }
+    }
+
+    fn told<'a>(run: &'a Run, change: impl FnOnce(&mut Facts<'a>)) -> Vec<Cause> {
+        let mut facts = facts_of(run);
         change(&mut facts);
         causes(&facts)
     }
@@ -302,11 +325,41 @@ mod tests {
                 seen: None,
                 cpu_millis: 2000,
                 memory_bytes: 4 << 30,
+                nodes: &[],
                 network: true,
                 log_tail: None,
             });
             assert_eq!(causes[0].code, code, "{resources:?} {must:?}");
             assert!(!causes[0].advice.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_demand_beyond_every_node_never_fits_and_one_beyond_what_is_left_has_no_room() {
+        let run = run(RunStatus::Starting, None, Some("no node can take it now: 1 node has too little cpu left"));
+        let resources = |amounts: &[(&str, &str)]| -> Resources {
+            amounts.iter().map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap())).collect()
+        };
+        let node = |amounts| {
+            let capacity = resources(amounts);
+            Node { name: "n".to_owned(), labels: vec![], taints: vec![], capacity, in_use: Resources::new() }
+        };
+        let nodes = [node(&[("cpu", "2"), ("memory", "8Gi")]), node(&[("cpu", "4"), ("memory", "4Gi"), ("gpu", "1")])];
+        for (asked, known, code) in [
+            (&[("cpu", "4"), ("memory", "4Gi")][..], &nodes[..], code::NO_ROOM),
+            (&[("cpu", "4001m")], &nodes, code::NEVER_FITS),
+            // No single one has both.
+            (&[("cpu", "4"), ("memory", "8Gi")], &nodes, code::NEVER_FITS),
+            (&[("gpu", "1")], &nodes, code::NO_ROOM),
+            (&[("gpu", "2")], &nodes, code::NEVER_FITS),
+            (&[("tpu", "1")], &nodes, code::NEVER_FITS),
+            (&[("tpu", "0")], &nodes, code::NO_ROOM),
+            (&[("tpu", "1")], &[], code::NO_ROOM),
+        ] {
+            let asked = resources(asked);
+            let causes = causes(&Facts { resources: &asked, nodes: known, ..facts_of(&run) });
+            assert_eq!(causes[0].code, code, "{asked:?}");
+            assert!(causes[0].text.contains("1 node has too little cpu left"), "{}", causes[0].text);
         }
     }
 

@@ -228,7 +228,7 @@ async fn a_push_that_fails_in_whatever_way_leaves_nothing() {
     let push = tokio::spawn(async move { engine.receive(&volume("killed"), Form::Bundle, body).await });
     world.kill_agent().await;
     let killed = tokio::time::timeout(SOON, push).await.unwrap().unwrap();
-    assert!(matches!(&killed, Err(EngineError::Failed { .. })), "{killed:?}");
+    assert!(matches!(&killed, Err(EngineError::Unavailable { .. })), "{killed:?}");
     world.nothing_left().await;
 
     let engine = Arc::clone(&world.engine);

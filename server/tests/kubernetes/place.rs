@@ -74,14 +74,11 @@ impl Place {
 
     /// Observes the worker, now and at each sign of it, until it looks like this.
     #[track_caller]
-    pub(crate) fn sees<'a, T: 'a>(
+    pub(crate) fn sees<'a, T: Send + 'a>(
         &'a mut self,
         run: &'a RunId,
         mut like: impl FnMut(&Observation) -> Option<T> + Send + 'a,
-    ) -> BoxFuture<'a, T>
-    where
-        T: Send,
-    {
+    ) -> BoxFuture<'a, T> {
         let caller = std::panic::Location::caller();
         Box::pin(async move {
             let mut last = None;
@@ -95,10 +92,8 @@ impl Place {
                     self.sign_of(run).await;
                 }
             });
-            match seen.await {
-                Ok(found) => found,
-                Err(_) => panic!("{caller}: the worker never looked so; at last: {last:?}"),
-            }
+            let Ok(found) = seen.await else { panic!("{caller}: the worker never looked so; at last: {last:?}") };
+            found
         })
     }
 

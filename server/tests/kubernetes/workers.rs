@@ -45,7 +45,7 @@ async fn a_worker_ends_as_its_main_does_and_leaves_nothing() {
         assert_ne!(place.engine.observe(&run).await.unwrap(), Observation::Absent, "it is there at once");
         let (seen, message) = place.sees(&run, ending).await;
         assert_eq!(seen, code, "{message}");
-        assert_eq!(place.engine.workers().await.unwrap(), [run.clone()]);
+        assert_eq!(place.engine.workers().await.unwrap(), std::slice::from_ref(&run));
 
         place.engine.remove_worker(&run, Duration::ZERO).await.unwrap();
         assert!(place.api::<Job>().get_opt(&worker_name(&run)).await.unwrap().is_none());

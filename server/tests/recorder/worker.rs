@@ -16,7 +16,7 @@ pub(crate) const KNITD: &str = env!("CARGO_BIN_EXE_knitd");
 const NAME: &str = "door.knit.internal";
 const TOKEN: &str = "a token";
 /// Far more than anything here takes.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// True where main can have processes of its own; says so where it cannot.
 pub(crate) fn is_possible() -> bool {

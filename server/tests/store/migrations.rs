@@ -168,12 +168,25 @@ fn files() -> Vec<(i64, String)> {
 /// Makes the schema of these files behind the store's back.
 async fn make(world: &World, files: &[(i64, String)]) {
     let (before, words) = match &world.place {
-        Place::Sqlite(_) => {
-            ("", [("{wr}", "without rowid"), ("{bytes}", ""), ("{element}", "j.value"), ("{postgres}", "--")])
-        }
+        Place::Sqlite(_) => (
+            "",
+            [
+                ("{wr}", "without rowid"),
+                ("{bytes}", ""),
+                ("{blob}", "blob"),
+                ("{element}", "j.value"),
+                ("{postgres}", "--"),
+            ],
+        ),
         Place::Postgres(_) => (
             include_str!("../../migrations/postgres.sql"),
-            [("{wr}", ""), ("{bytes}", "collate \"C\""), ("{element}", "j.value #>> '{}'"), ("{postgres}", "")],
+            [
+                ("{wr}", ""),
+                ("{bytes}", "collate \"C\""),
+                ("{blob}", "bytea"),
+                ("{element}", "j.value #>> '{}'"),
+                ("{postgres}", ""),
+            ],
         ),
     };
     for (_, text) in files {

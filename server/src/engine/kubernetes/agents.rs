@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Agents that are filled or sealed at one time; further ones wait.
 const WRITERS: usize = 32;
@@ -33,8 +34,11 @@ const WRITERS: usize = 32;
 const END: Duration = Duration::from_mins(2);
 /// When to look again whether an agent is there, as long as the cluster cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long an agent may take to be ready: its volumes are bound and mounted, and our image is fetched, meanwhile.
+pub(super) const READY: Duration = Duration::from_mins(2);
 /// Whatever happens, an agent does not live longer.
 const DEADLINE: Duration = Duration::from_hours(48);
+
 /// The agents that this process knows. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Agents(Arc<Inner>);
@@ -109,6 +113,45 @@ enum Standing {
     Over(String),
     /// It is not yet, for this reason.
     Waiting(String),
+    /// Nor will it be unless somebody does something about this.
+    Stuck(String),
+}
+
+/// What was seen of a Pod until it is ready.
+struct Way {
+    begun: Instant,
+    /// Until when it must be there.
+    deadline: Instant,
+    seen: bool,
+    /// What it waits for.
+    reason: String,
+    /// Until when it may stay stuck, while it is.
+    stuck: Option<Instant>,
+    /// How long it may.
+    grace: Duration,
+}
+
+impl Way {
+    fn new(grace: Duration) -> Self {
+        let reason = "the cluster has not told of it yet".to_owned();
+        Self { begun: Instant::now(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
+    }
+
+    /// Takes in how the Pod stands; none while it is not known at all.
+    fn look(&mut self, pod: Option<&Pod>) -> Option<Standing> {
+        let standing = match pod {
+            Some(pod) => standing(pod),
+            None if self.seen => Standing::Over("somebody removed it".to_owned()),
+            None => return None,
+        };
+        self.seen = true;
+        if let Standing::Waiting(why) | Standing::Stuck(why) = &standing {
+            self.reason.clone_from(why);
+        }
+        let is_stuck = matches!(standing, Standing::Stuck(_));
+        self.stuck = is_stuck.then(|| self.stuck.unwrap_or_else(|| clock::deadline(self.grace)));
+        Some(standing)
+    }
 }
 
 impl Agents {
@@ -226,52 +269,59 @@ impl Agents {
         let name = agent_name(&data, mode.as_str(), &suffix);
         let credentials = Credentials::generate(&name)?;
         let spec = AgentSpec { name: name.clone(), volumes: vec![volume.clone()], mode, deadline: DEADLINE };
-        let deadline = clock::deadline(self.0.settings.start_grace);
+        let mut way = Way::new(self.0.settings.start_grace);
         let started = Started { agents: self.clone(), name: name.clone(), armed: true };
         let made = self.0.client.create(&pod(&spec, &self.0.settings)).await?;
         let owner = owner_of(&made);
         let data = credentials.to_secret_data();
         self.0.client.create::<Secret>(&secret(&name, data, agent_labels(&spec), owner)).await?;
 
-        let mut reason = "the cluster has not told of it yet".to_owned();
-        let mut seen = false;
-        let mut look = |pod: Option<&Pod>, enough: fn(&Standing) -> bool| {
-            let standing = match pod {
-                Some(pod) => standing(pod),
-                None if seen => Standing::Over("somebody removed it".to_owned()),
-                None => return None,
-            };
-            seen = true;
-            if let Standing::Waiting(why) = &standing {
-                reason.clone_from(why);
-            }
-            enough(&standing).then_some(standing)
-        };
-        let running = |standing: &Standing| !matches!(standing, Standing::Waiting(_));
+        let running = |standing: &Standing| !matches!(standing, Standing::Waiting(_) | Standing::Stuck(_));
         let ready = |standing: &Standing| matches!(standing, Standing::Ready(_) | Standing::Over(_));
-        let cache = &self.0.cache;
-        let mut found = cache.wait_for_pod(&name, deadline, |pod| look(pod, running)).await?;
+        let mut found = self.until(&name, &mut way, running).await?;
         if let Some(Standing::Running(ip)) = found {
             // The program opens its door long before the cluster next looks whether it is open.
             let door = self.door(&name, ip, &credentials)?;
             if door.is_there().await {
                 return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
-            found = cache.wait_for_pod(&name, deadline, |pod| look(pod, ready)).await?;
+            found = self.until(&name, &mut way, ready).await?;
         }
-        let cause = match found {
+        let what = format!("starting agent {name} for volume {volume}");
+        Err(match found {
             Some(Standing::Ready(ip) | Standing::Running(ip)) => {
                 let door = self.door(&name, ip, &credentials)?;
                 return Ok(Agent { agents: self.clone(), name, door, started, _room: room });
             }
-            Some(Standing::Over(why)) => why,
-            Some(Standing::Waiting(_)) | None => {
+            Some(Standing::Over(cause)) => EngineError::Failed { what, cause },
+            Some(Standing::Waiting(_) | Standing::Stuck(_)) | None => {
                 let said = self.said_of(&made).await.unwrap_or_default();
-                format!("it was not ready within {} seconds: {reason}{said}", self.0.settings.start_grace.as_secs())
+                let cause =
+                    format!("it is not ready after {} seconds: {}{said}", way.begun.elapsed().as_secs(), way.reason);
+                EngineError::Unavailable { what, cause }
             }
-        };
-        let what = format!("starting agent {name} for volume {volume}");
-        Err(EngineError::Failed { what, cause })
+        })
+    }
+
+    /// Waits until the Pod is so; none when that takes too long, or as long as the Pod may be stuck.
+    async fn until(
+        &self,
+        name: &str,
+        way: &mut Way,
+        is: fn(&Standing) -> bool,
+    ) -> Result<Option<Standing>, EngineError> {
+        loop {
+            let stuck = way.stuck;
+            let deadline = stuck.map_or(way.deadline, |until| until.min(way.deadline));
+            let look = |pod: Option<&Pod>| {
+                let standing = way.look(pod)?;
+                (is(&standing) || way.stuck != stuck).then_some(standing)
+            };
+            match self.0.cache.wait_for_pod(name, deadline, look).await? {
+                Some(standing) if !is(&standing) => {}
+                found => return Ok(found),
+            }
+        }
     }
 
     /// What the cluster said last of a Pod, to stand behind the reason that it gives.
@@ -320,11 +370,12 @@ impl Agent {
             while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            EngineError::Failed { what: format!("asking agent {name}"), cause: "its Pod is gone".to_owned() }
+            let cause = "its Pod is gone: somebody deleted it, or its node is gone".to_owned();
+            EngineError::Unavailable { what: format!("asking agent {name}"), cause }
         }
     }
 
-    /// Removes it, and waits until it is gone.
+    /// Removes it, and waits until it has ended.
     pub(super) async fn remove(mut self) -> Result<(), EngineError> {
         let gone = remove(&self.agents, &self.name).await;
         if gone.is_ok() {
@@ -357,11 +408,11 @@ impl Drop for Started {
     }
 }
 
-/// Deletes the Pod of an agent, and waits until it is gone; its Secret goes with it.
+/// Deletes the Pod of an agent, and waits until it has ended; its Secret goes with it.
 async fn remove(agents: &Agents, name: &str) -> Result<(), EngineError> {
     agents.0.client.delete::<Pod>(name, &Delete::default()).await?;
-    let gone = |pod: Option<&Pod>| pod.is_none().then_some(());
-    match agents.0.cache.wait_for_pod(name, clock::deadline(END), gone).await? {
+    let ended = |pod: Option<&Pod>| pod.is_none_or(is_over).then_some(());
+    match agents.0.cache.wait_for_pod(name, clock::deadline(END), ended).await? {
         Some(()) => Ok(()),
         None => Err(EngineError::Failed {
             what: format!("removing agent {name}"),
@@ -442,7 +493,8 @@ fn standing(pod: &Pod) -> Standing {
     let state = container.and_then(|one| one.state.as_ref());
     if let Some(held) = state.and_then(|state| state.waiting.as_ref()) {
         let told = [&held.reason, &held.message].into_iter().flatten().cloned().collect::<Vec<_>>();
-        return Standing::Waiting(told.join(": "));
+        let is_usual = matches!(held.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing"));
+        return if is_usual { Standing::Waiting(told.join(": ")) } else { Standing::Stuck(told.join(": ")) };
     }
     let address = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     match (address, state.is_some_and(|state| state.running.is_some())) {
@@ -487,6 +539,8 @@ mod tests {
         };
         let held = json!([{ "name": "a", "ready": false, "image": "", "imageID": "", "restartCount": 0,
             "state": { "waiting": { "reason": "ErrImagePull", "message": "no such host" } } }]);
+        let being_made = json!([{ "name": "a", "ready": false, "image": "", "imageID": "", "restartCount": 0,
+            "state": { "waiting": { "reason": "ContainerCreating" } } }]);
         let ended = json!([{ "name": "a", "ready": false, "image": "", "imageID": "", "restartCount": 0,
             "state": { "terminated": { "exitCode": 1 } } }]);
         let unscheduled = json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
@@ -501,7 +555,11 @@ mod tests {
             ),
             (
                 json!({ "phase": "Pending", "containerStatuses": held }),
-                Standing::Waiting("ErrImagePull: no such host".into()),
+                Standing::Stuck("ErrImagePull: no such host".into()),
+            ),
+            (
+                json!({ "phase": "Pending", "containerStatuses": being_made }),
+                Standing::Waiting("ContainerCreating".into()),
             ),
             (json!({ "phase": "Pending" }), Standing::Waiting("its node has not started it yet".into())),
             (

@@ -211,8 +211,17 @@ impl Client {
 
     /// The object of that name, if there is one.
     pub(super) async fn get<K: Kind>(&self, name: &str) -> Result<Option<K>, ApiError> {
-        let call = self.on::<K>("get", "reading", Some(name));
-        let request = Request::new(self.path::<K>()).get(name, &GetParams::default());
+        self.get_in(Some(&self.namespace), name).await
+    }
+
+    /// The object of that name which belongs to no namespace, if there is one.
+    pub(super) async fn get_of_cluster<K: Kind>(&self, name: &str) -> Result<Option<K>, ApiError> {
+        self.get_in(None, name).await
+    }
+
+    async fn get_in<K: Kind>(&self, namespace: Option<&str>, name: &str) -> Result<Option<K>, ApiError> {
+        let call = Call { namespace, ..self.on::<K>("get", "reading", Some(name)) };
+        let request = Request::new(K::url_path(&(), namespace)).get(name, &GetParams::default());
         match self.ask_for(&call, request).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -502,7 +511,11 @@ impl std::error::Error for ApiError {}
 
 impl From<ApiError> for EngineError {
     fn from(error: ApiError) -> Self {
-        Self::Failed { cause: error.cause(), what: error.what }
+        let cause = error.cause();
+        match error.why {
+            Why::NoAnswer(_) => Self::Unavailable { what: error.what, cause },
+            Why::Refused(_) => Self::Failed { what: error.what, cause },
+        }
     }
 }
 

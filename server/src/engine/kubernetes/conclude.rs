@@ -41,12 +41,11 @@ impl Shared {
         outputs: &[Volume],
         grace: Duration,
     ) -> Result<Vec<Result<Sealed, EngineError>>, EngineError> {
-        let mut known = match self.look(run).await? {
-            Some(sight) => self.end_of(run, &sight, outputs, grace).await?,
-            None => {
-                self.remove_worker(run, grace).await?;
-                Results::new()
-            }
+        let mut known = if let Some(sight) = self.look(run).await? {
+            Box::pin(self.end_of(run, &sight, outputs, grace)).await?
+        } else {
+            self.remove_worker(run, grace).await?;
+            Results::new()
         };
         // Nothing can write into them any more.
         let all = outputs.iter().map(|output| {
@@ -76,7 +75,7 @@ impl Shared {
         };
         let is_known = self.ends.of(&pod).is_some();
         if !is_known && matches!(recorder.close().await, Ok(true)) {
-            self.remove_worker(run, grace).await?;
+            self.dismiss(run, sight).await?;
             return self.untouched(outputs).await;
         }
         if !matches!(sight.seen.observation, Observation::Ended { .. }) {
@@ -195,6 +194,18 @@ impl Shared {
         let (uid, propagation) = (job.metadata.uid.clone(), Some(PropagationPolicy::Background));
         self.client.delete::<Job>(&name, &Delete { uid, propagation, grace: None }).await?;
         self.await_job(&name, job.clone(), clock::deadline(JOB_GOES)).await
+    }
+
+    /// Deletes a worker in which main never started nor ever will, as its recorder has promised. Its Pod is not awaited:
+    /// nothing in it writes into outputs, and a node that tries to fetch an image ends it only after a minute.
+    async fn dismiss(&self, run: &RunId, sight: &Sight) -> Result<(), EngineError> {
+        // First the Job, which would make another Pod.
+        self.forget_job(run, &sight.job).await?;
+        for pod in &sight.pods {
+            let how = Delete { uid: pod.metadata.uid.clone(), propagation: None, grace: Some(1) };
+            self.client.delete::<Pod>(pod.metadata.name.as_deref().unwrap_or_default(), &how).await?;
+        }
+        Ok(())
     }
 
     /// What volumes come to that nobody has written to.

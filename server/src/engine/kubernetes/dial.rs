@@ -136,7 +136,7 @@ impl Door {
     /// Asks, on a connection of its own, and waits for the head of the answer. While the door takes its time, it is
     /// asked whether it is still there.
     pub(super) async fn ask(&self, ask: Ask) -> Result<Reply, Unanswered> {
-        let unreached = |cause: io::Error| self.failed("reaching", &cause);
+        let unreached = |cause: io::Error| self.unavailable("reaching", &cause);
         let connected = timeout(CONNECT, self.connect()).await.map_err(io::Error::from).flatten();
         let (mut sender, connection) = connected.map_err(|cause| Unanswered::Unreached(unreached(cause)))?;
         let fate = Arc::new(Fate::default());
@@ -158,7 +158,7 @@ impl Door {
             let now = fate.moved.load(Ordering::Relaxed);
             if now == moved && !self.is_there().await {
                 let cause = format!("it has not answered for {} seconds", STILL.as_secs());
-                return Err(Unanswered::Failed(self.failed("waiting for", &cause)));
+                return Err(Unanswered::Failed(self.unavailable("waiting for", &cause)));
             }
             moved = now;
         };
@@ -166,7 +166,7 @@ impl Door {
             Unanswered::Failed(match fate.broke_off() {
                 // Not the door's fault: only the sender can do something about it.
                 Some(cause) => EngineError::BadContent(format!("the transfer broke off: {cause}")),
-                None => self.failed("asking", &in_full(&error)),
+                None => self.unavailable("asking", &in_full(&error)),
             })
         })?;
         self.accept(answer, connection).await.map_err(Unanswered::Failed)
@@ -229,6 +229,11 @@ impl Door {
         // Its errors reach whoever sends or reads.
         let connection = tokio::spawn(async move { drop(connection.await) });
         Ok((sender, AbortOnDropHandle::new(connection)))
+    }
+
+    /// Whoever is behind the door does not answer, or not any more.
+    fn unavailable(&self, doing: &str, cause: &dyn fmt::Display) -> EngineError {
+        EngineError::Unavailable { what: format!("{doing} the door of Pod {}", self.pod), cause: cause.to_string() }
     }
 
     fn failed(&self, doing: &str, cause: &dyn fmt::Display) -> EngineError {

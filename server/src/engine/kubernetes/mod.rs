@@ -43,6 +43,7 @@ use crate::store::Store;
 use agents::Agents;
 use async_trait::async_trait;
 use cache::Cache;
+use claims::Classes;
 use client::Client;
 use ends::Ends;
 use entrypoint::Entrypoints;
@@ -71,6 +72,7 @@ struct Shared {
     ends: Ends,
     entrypoints: Entrypoints,
     capacity: Capacity,
+    classes: Classes,
     /// Manifests are kept there.
     store: Store,
 }
@@ -89,8 +91,8 @@ impl KubernetesEngine {
         let cache = Cache::start(&client);
         let agents = Agents::new(&settings, &client, &cache);
         let ends = Ends::new(&settings, &client, &cache);
-        let (capacity, entrypoints) = (Capacity::default(), Entrypoints::default());
-        let shared = Shared { settings, client, cache, agents, ends, entrypoints, capacity, store };
+        let (capacity, classes, entrypoints) = (Capacity::default(), Classes::default(), Entrypoints::default());
+        let shared = Shared { settings, client, cache, agents, ends, entrypoints, capacity, classes, store };
         // For the status, which is told without asking.
         if let Err(error) = shared.nodes().await {
             tracing::warn!(%error, "what the cluster has is not known yet");
@@ -174,7 +176,7 @@ impl Engine for KubernetesEngine {
         outputs: &[Volume],
         grace: Duration,
     ) -> Result<Vec<Result<Sealed, EngineError>>, EngineError> {
-        self.shared.conclude(run, outputs, grace).await
+        Box::pin(self.shared.conclude(run, outputs, grace)).await
     }
 
     async fn remove_volume(&self, volume: &Volume) -> Result<(), EngineError> {

@@ -59,12 +59,13 @@ impl Shared {
         self.finish(agent, sealed).await
     }
 
-    /// Keeps the manifest that the agent has made, and waits until the agent is gone: from then on nothing can
-    /// write into the volume.
+    /// Keeps the manifest that the agent has made, and lets go of the agent. It writes only when it is asked to, and
+    /// nobody else can ask it: nothing will write into the volume any more, though it takes the cluster seconds to end
+    /// a Pod.
     async fn finish(&self, agent: Agent, sealed: Sealed) -> Result<Sealed, EngineError> {
         let manifest = agent.ask(Ask::get(format!("/manifests/{}", sealed.digest))).await?;
         self.keep_manifest(&sealed.digest, manifest.stream()).await?;
-        agent.remove().await?;
+        drop(agent);
         Ok(sealed)
     }
 
@@ -73,6 +74,9 @@ impl Shared {
         let kept = self.store.keep_manifest(digest, &clock::new_id(), clock::now(), manifest).await;
         kept.map_err(|error| match error {
             NotKept::Store(StoreError::NoSpace) => EngineError::NoSpace(format!("the database, for manifest {digest}")),
+            NotKept::Store(error @ StoreError::Unavailable { .. }) => {
+                EngineError::Unavailable { what: format!("keeping manifest {digest}"), cause: error.to_string() }
+            }
             error => EngineError::Failed { what: format!("keeping manifest {digest}"), cause: error.to_string() },
         })
     }

@@ -70,7 +70,7 @@ async fn act(mut stream: TcpStream, script: &Mutex<VecDeque<Act>>, count: &Atomi
                 format!("HTTP/1.1 {code} X\r\nconnection: close\r\ncontent-length: {}\r\n{header}\r\n", body.len());
             let _ = stream.write_all((head + &body).as_bytes()).await;
         }
-        Act::Silence => tokio::time::sleep(Duration::from_secs(60)).await,
+        Act::Silence => tokio::time::sleep(Duration::from_mins(1)).await,
         Act::Cut => {}
         Act::Half => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"kind\":").await;
@@ -119,8 +119,8 @@ fn settings(folder: &tempfile::TempDir, server: &str) -> Cluster {
         registry: "localhost:30503".to_owned(),
         registry_from_here: "localhost:30503".to_owned(),
         reach: crate::settings::Reach::Direct,
-        agent_idle: Duration::from_secs(60),
-        start_grace: Duration::from_secs(60),
+        agent_idle: Duration::from_mins(1),
+        start_grace: Duration::from_mins(1),
         stray_grace: Duration::from_mins(5),
         log_limit: 1,
     }

@@ -151,7 +151,7 @@ impl<R: Read> Frames<R> {
         self.from.read_exact(body)?;
         match kind {
             OUTPUT => Ok(Some(Frame::Output(body))),
-            END => serde_json::from_slice(body).map(|end| Some(Frame::End(end))).map_err(|cause| refused(cause)),
+            END => serde_json::from_slice(body).map(|end| Some(Frame::End(end))).map_err(refused),
             other => Err(refused(format!("there is no kind {other}"))),
         }
     }

@@ -33,6 +33,7 @@ pub enum Told {
     NotFound { what: String },
     Damaged { why: String },
     NoSpace { what: String },
+    Unavailable { what: String, cause: String },
     Failed { what: String, cause: String },
 }
 
@@ -43,6 +44,7 @@ impl From<EngineError> for Told {
             EngineError::NotFound(what) => Self::NotFound { what },
             EngineError::Damaged(why) => Self::Damaged { why },
             EngineError::NoSpace(what) => Self::NoSpace { what },
+            EngineError::Unavailable { what, cause } => Self::Unavailable { what, cause },
             EngineError::Failed { what, cause } => Self::Failed { what, cause },
         }
     }
@@ -55,6 +57,7 @@ impl From<Told> for EngineError {
             Told::NotFound { what } => Self::NotFound(what),
             Told::Damaged { why } => Self::Damaged(why),
             Told::NoSpace { what } => Self::NoSpace(what),
+            Told::Unavailable { what, cause } => Self::Unavailable { what, cause },
             Told::Failed { what, cause } => Self::Failed { what, cause },
         }
     }
@@ -77,6 +80,7 @@ impl IntoResponse for Refused {
             EngineError::NotFound(_) => StatusCode::NOT_FOUND,
             EngineError::Damaged(_) => StatusCode::CONFLICT,
             EngineError::NoSpace(_) => StatusCode::INSUFFICIENT_STORAGE,
+            EngineError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             EngineError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         json(status, &Told::from(self.0))
@@ -109,6 +113,7 @@ mod tests {
             (404, EngineError::NotFound(why())),
             (409, EngineError::Damaged(why())),
             (507, EngineError::NoSpace(why())),
+            (503, EngineError::Unavailable { what: why(), cause: "x".to_owned() }),
             (500, EngineError::Failed { what: why(), cause: "x".to_owned() }),
         ] {
             let shown = format!("{error:?}");

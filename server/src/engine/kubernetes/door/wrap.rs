@@ -365,8 +365,8 @@ struct Writer<W> {
 }
 
 impl<W: AsFd> Writer<W> {
-    fn new(to: W) -> Option<Self> {
-        Some(Self { to, left: 0..0 })
+    fn new(to: W) -> Self {
+        Self { to, left: 0..0 }
     }
 
     /// Writes what goes without waiting; false when nobody reads any more.
@@ -396,8 +396,8 @@ impl Tee {
         }
         Self {
             frame: vec![0; HEADER + LONGEST].into_boxed_slice(),
-            stdout: Writer::new(stdout),
-            recorder: Writer::new(recorder),
+            stdout: Some(Writer::new(stdout)),
+            recorder: Some(Writer::new(recorder)),
             stdout_flags,
         }
     }

@@ -265,7 +265,7 @@ fn main_is_started_through_wrap_with_its_words_as_they_stand() {
 }
 
 #[test]
-fn containers_of_ours_may_only_handle_files_and_main_is_left_as_it_is() {
+fn containers_of_ours_may_only_handle_files_and_main_makes_no_devices() {
     let job = job_of(|_| ());
     for name in ["init-main", "init-log", "nurse"] {
         let one = container(&job, name);
@@ -276,7 +276,8 @@ fn containers_of_ours_may_only_handle_files_and_main_is_left_as_it_is() {
         assert_eq!(one["resources"]["requests"], json!({"cpu": "50m", "memory": "100Mi"}), "{name}");
         assert_eq!(one["terminationMessagePolicy"], "FallbackToLogsOnError", "{name}");
     }
-    assert_eq!(container(&job, "main")["securityContext"], Value::Null);
+    let shut_in = json!({"capabilities": {"drop": ["MKNOD", "NET_RAW"]}});
+    assert_eq!(container(&job, "main")["securityContext"], shut_in);
 }
 
 #[test]

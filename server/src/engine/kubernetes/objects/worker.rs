@@ -13,7 +13,9 @@ use super::{Labels, default_resources, labels, metadata};
 use crate::engine::{EngineError, Mount, Volume, Work};
 use crate::settings::Cluster;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, PodSpec, PodTemplateSpec, ResourceRequirements, SecurityContext,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use knit_api::id::{PlanId, RunId};
@@ -160,8 +162,16 @@ fn main_container(work: &Work, main: &MainCommand, settings: &Cluster) -> Contai
         command: Some(command.collect()),
         volume_mounts: Some(mounts),
         resources: Some(resources(work)),
+        security_context: Some(shut_in()),
         ..Container::default()
     }
+}
+
+/// Main may do what containers may by default on the cluster, but for making devices, which no Data can hold, and for
+/// sending packets in the name of others: the same as on one machine.
+fn shut_in() -> SecurityContext {
+    let drop = ["MKNOD", "NET_RAW"].map(ToOwned::to_owned).into();
+    SecurityContext { capabilities: Some(Capabilities { add: None, drop: Some(drop) }), ..SecurityContext::default() }
 }
 
 /// Kubernetes replaces `$(NAME)` in commands, and `$$` by `$`; what a Plan says is meant as it stands.

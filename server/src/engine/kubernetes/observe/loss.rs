@@ -21,7 +21,9 @@ impl Loss {
     /// What that makes of the worker: one that never started, or one that is lost.
     pub(super) fn observation(self, facts: &Facts<'_>) -> Observation {
         let main = facts.container(container::MAIN);
-        let began = main.is_some_and(|main| is_running(main) || is_terminated(main)) || untold(facts);
+        // Of a Pod that is gone nobody can tell that main had not begun.
+        let gone = facts.replaced.is_some();
+        let began = gone || main.is_some_and(|main| is_running(main) || is_terminated(main)) || untold(facts);
         let code = if began { exit_code::LOST } else { exit_code::NOT_STARTED };
         let digest = main.and_then(|main| image_digest(&main.image_id));
         ended(Exit { code, message: self.message }, digest)

@@ -290,6 +290,13 @@ fn a_pod_that_its_job_replaced_is_lost_whatever_becomes_of_the_other() {
     };
     assert_eq!(code, exit_code::LOST);
     assert!(message.starts_with(&format!("its Pod {first} is gone")), "{message}");
+
+    // That nothing of the other has begun tells nothing of the first.
+    for other in &mut recording.pods {
+        other.status = None;
+    }
+    assert!(!recording.pods.is_empty());
+    assert_eq!(exit_of(&recording.observed()).0, exit_code::LOST);
 }
 
 #[test]

@@ -85,7 +85,7 @@ async fn seal(State(recorder): State<Recorder>) -> StatusCode {
 
 /// Main is not to start any more. If it has not, then nothing is left to do here.
 async fn close(State(recorder): State<Recorder>) -> Response {
-    let never = recorder.progress.send_if_modified(|progress| progress.close());
+    let never = recorder.progress.send_if_modified(super::Progress::close);
     if never {
         recorder.done.cancel();
     }
