@@ -35,7 +35,7 @@ const END: Duration = Duration::from_mins(2);
 /// When to look again whether an agent is there, as long as the cluster cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long an agent may take to be ready: its volumes are bound and mounted, and our image is fetched, meanwhile.
-const READY: Duration = Duration::from_mins(2);
+pub(super) const READY: Duration = Duration::from_mins(2);
 /// Whatever happens, an agent does not live longer.
 const DEADLINE: Duration = Duration::from_hours(48);
 
