@@ -195,7 +195,7 @@ impl Cluster {
 ) &
 # What a story sets itself.
 case " $* " in *' --database-file '*) ;; *) set -- "$@" --database-file '{database}' ;; esac
-case " $* " in *' --start-grace '*) ;; *) set -- "$@" --start-grace 30s ;; esac
+case " $* " in *' --start-grace '*) ;; *) set -- "$@" --start-grace 60s ;; esac
 exec '{knitd}' "$@" --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
     --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi
 "#,
