@@ -11,7 +11,7 @@ use super::dial::{Ask, Door, Reply, Unanswered};
 use super::objects::agent::{AgentSpec, Mode, agent_labels, pod};
 use super::objects::pod::DOOR_PORT;
 use super::objects::secret;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::engine::{ByteStream, EngineError, Volume};
 use crate::settings::{Cluster, Reach};
 use futures_util::{StreamExt as _, stream};
@@ -29,8 +29,11 @@ use tokio::time::Instant;
 
 /// Agents that are filled or sealed at one time; further ones wait.
 const WRITERS: usize = 32;
-/// How long the cluster may take to end an agent that was told to.
-const END: Duration = Duration::from_secs(30);
+/// How long the cluster may take to end an agent that was told to. On a busy node that takes a while, and a push
+/// whose bytes are all there would fail for it.
+const END: Duration = Duration::from_mins(2);
+/// When to look again whether an agent is there, as long as the cluster cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long an agent may take to be ready: its volumes are bound and mounted, and our image is fetched, meanwhile.
 const READY: Duration = Duration::from_mins(2);
 /// Whatever happens, an agent does not live longer.
@@ -116,7 +119,7 @@ enum Standing {
 
 /// What was seen of a Pod until it is ready.
 struct Way {
-    begun: Instant,
+    begun: Stopwatch,
     /// Until when it must be there.
     deadline: Instant,
     seen: bool,
@@ -131,7 +134,7 @@ struct Way {
 impl Way {
     fn new(grace: Duration) -> Self {
         let reason = "the cluster has not told of it yet".to_owned();
-        Self { begun: Instant::now(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
+        Self { begun: Stopwatch::start(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
     }
 
     /// Takes in how the Pod stands; none while it is not known at all.
@@ -365,7 +368,7 @@ impl Agent {
             let gone = |pod: Option<&Pod>| pod.is_none_or(is_over).then_some(());
             // As long as the cluster cannot be watched, connections say whether they hold.
             while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
-                tokio::time::sleep(END).await;
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
             let cause = "its Pod is gone: somebody deleted it, or its node is gone".to_owned();
             EngineError::Unavailable { what: format!("asking agent {name}"), cause }

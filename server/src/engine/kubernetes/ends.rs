@@ -8,7 +8,7 @@ use super::client::{Client, pause};
 use super::door::frames::{How, MainEnd};
 use super::door::record;
 use super::observe::End;
-use super::recorder::{Recorder, runs};
+use super::recorder::{Recorder, is_main_gone, runs};
 use crate::clock;
 use crate::engine::EngineError;
 use crate::settings::Cluster;
@@ -17,10 +17,13 @@ use knit_api::id::RunId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long one question waits for its answer.
 const WAIT: Duration = Duration::from_secs(50);
+/// How long a recorder may take to tell of an end that the cluster knows of.
+const SOON: Duration = Duration::from_secs(5);
 /// How long the end of a Pod is awaited at a time.
 const POD_GOES: Duration = Duration::from_hours(1);
 
@@ -50,6 +53,18 @@ impl Ends {
     /// How main in this Pod ended, if its recorder has told it.
     pub(super) fn of(&self, pod: &Pod) -> Option<End> {
         self.followed().get(pod.metadata.uid.as_deref()?)?.end.clone()
+    }
+
+    /// The same once the cluster tells that main has ended: its recorder, which knows more, is given a moment to tell.
+    pub(super) async fn told(&self, run: &RunId, pod: &Arc<Pod>) -> Option<End> {
+        let known = self.of(pod);
+        if known.is_some() || !runs(pod) || !is_main_gone(pod) {
+            return known;
+        }
+        match timeout(SOON, self.ask(run, pod)).await {
+            Ok(Ok(end)) => end.as_ref().and_then(self::known),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     /// Follows the worker in this Pod, if it has a recorder and is not followed yet. Its end gives a sign.

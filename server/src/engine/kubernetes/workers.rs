@@ -79,10 +79,15 @@ impl Shared {
         let pod_uids = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref());
         let uids: Vec<&str> = pod_uids.chain([uid]).collect();
         let events = self.cache.events_about(&uids).await?;
+        let mut told = None;
+        for pod in &pods {
+            if told.is_none() {
+                told = self.ends.told(run, pod).await;
+            }
+        }
         let seen = {
             let pods: Vec<&Pod> = pods.iter().map(|pod| &**pod).collect();
             let events: Vec<_> = events.iter().map(|event| &**event).collect();
-            let told = pods.iter().find_map(|pod| self.ends.of(pod));
             observe(Some(&job), &pods, &events, told.as_ref(), self.settings.start_grace, clock::file_time())
         };
         if let Some(again) = seen.again {
