@@ -3,9 +3,14 @@
 
 mod registry_support;
 
+/// As one who knows the registry's token.
+fn access() -> Access {
+    Access { token: Some(TOKEN.to_owned()), ca: None }
+}
+
 use knit_api::image::ImageRef;
 use knit_api::server::Registry as Address;
-use knit_cli::image::{ImageError, PackOptions, Place, Progress, Pushed, Source, list, pack, push};
+use knit_cli::image::{Access, ImageError, PackOptions, Place, Progress, Pushed, Source, list, pack, push};
 use knit_server::content::Digest;
 use knit_server::engine::local::images::Images;
 use knit_tests::able;
@@ -27,7 +32,7 @@ fn name(text: &str) -> ImageRef {
 }
 
 async fn send(registry: &Registry, source: Source, to: &str) -> Result<Pushed, ImageError> {
-    push(source, &name(to), &address(registry), Some(TOKEN), &()).await
+    push(source, &name(to), &address(registry), &access(), &()).await
 }
 
 /// Counts what is sent and what is not.
@@ -67,17 +72,17 @@ async fn a_folder_is_packed_pushed_listed_and_run_from() {
     let packed = pack(&rootfs, options).await.unwrap();
     let watch = Watch::default();
     let to = name("localhost:30503/first-train/train:v1");
-    let pushed = push(packed.source(), &to, &address(&registry), Some(TOKEN), &watch).await.unwrap();
+    let pushed = push(packed.source(), &to, &address(&registry), &access(), &watch).await.unwrap();
     assert_eq!(pushed, Pushed { reference: "first-train/train:v1".to_owned(), digest: packed.digest.clone() });
     let (begun, sent, ended, skipped) = watch.0.into_inner().unwrap();
     assert_eq!((begun.len(), begun.iter().sum::<u64>(), ended, skipped), (2, sent, 2, 0));
     let again = Watch::default();
     let to = name("other:v2");
-    push(packed.source(), &name("first-train/train:v2"), &address(&registry), Some(TOKEN), &again).await.unwrap();
-    push(packed.source(), &to, &address(&registry), Some(TOKEN), &()).await.unwrap();
+    push(packed.source(), &name("first-train/train:v2"), &address(&registry), &access(), &again).await.unwrap();
+    push(packed.source(), &to, &address(&registry), &access(), &()).await.unwrap();
     assert_eq!(again.0.into_inner().unwrap(), (Vec::new(), 0, 0, 2));
 
-    let listed = list(&address(&registry), Some(TOKEN)).await.unwrap();
+    let listed = list(&address(&registry), &access()).await.unwrap();
     let shown: Vec<_> = listed.iter().map(|one| format!("{}:{}", one.repository, one.tag)).collect();
     assert_eq!(shown, ["first-train/train:v1", "first-train/train:v2", "other:v2"]);
     assert!(listed.iter().all(|one| one.digest == packed.digest && one.size == sent));
@@ -189,7 +194,7 @@ async fn an_index_of_which_only_one_image_was_saved_is_pushed_as_that_image() {
         let pushed = send(&registry, source(&folder), "x1:v1").await.unwrap();
         assert_eq!(pushed.digest, if alone { image } else { digest }.to_string());
     }
-    let sizes: Vec<_> = list(&address(&registry), Some(TOKEN)).await.unwrap().iter().map(|one| one.size).collect();
+    let sizes: Vec<_> = list(&address(&registry), &access()).await.unwrap().iter().map(|one| one.size).collect();
     assert!(sizes.len() == 1 && sizes[0] > 0, "{sizes:?}");
 }
 
@@ -199,12 +204,15 @@ async fn what_cannot_be_pushed_says_why_and_leaves_no_tag() {
     let folder = registry.path("layout");
     layout(&folder, "v1", &small_layers(), false);
     let at = address(&registry);
-    let wrong = push(source(&folder), &name("x1:v1"), &at, Some("wrong"), &()).await.unwrap_err();
+    let wrong =
+        push(source(&folder), &name("x1:v1"), &at, &Access { token: Some("wrong".to_owned()), ..access() }, &())
+            .await
+            .unwrap_err();
     assert!(matches!(wrong, ImageError::NotAuthorised { .. }), "{wrong}");
-    let wrong = push(source(&folder), &name("x1:v1"), &at, None, &()).await.unwrap_err();
+    let wrong = push(source(&folder), &name("x1:v1"), &at, &Access::default(), &()).await.unwrap_err();
     assert!(matches!(wrong, ImageError::NotAuthorised { .. }), "{wrong}");
     let nobody = Address { host: "127.0.0.1:1".to_owned(), insecure: true };
-    let error = push(source(&folder), &name("x1:v1"), &nobody, Some(TOKEN), &()).await.unwrap_err();
+    let error = push(source(&folder), &name("x1:v1"), &nobody, &access(), &()).await.unwrap_err();
     assert!(matches!(error, ImageError::Unreachable { .. }), "{error}");
     let error = send(&registry, source(&folder), "example.com/x1:v1").await.unwrap_err().to_string();
     assert!(error.contains("it names another registry; write x1:v1"), "{error}");
@@ -232,5 +240,5 @@ async fn what_cannot_be_pushed_says_why_and_leaves_no_tag() {
     }
     let error = send(&registry, source(&registry.path("nowhere")), "x1:v1").await.unwrap_err();
     assert!(matches!(error, ImageError::Source { .. }), "{error}");
-    assert_eq!(list(&at, Some(TOKEN)).await.unwrap(), []);
+    assert_eq!(list(&at, &access()).await.unwrap(), []);
 }

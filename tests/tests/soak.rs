@@ -8,10 +8,11 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 /// Nothing happens for this long: something is stuck.
-const STUCK: Duration = Duration::from_mins(2);
+const STUCK: Duration = Duration::from_mins(4);
 /// Longest pause between two kills, in milliseconds.
 const PAUSE: u64 = 5_000;
 /// What is given up is taken up soon, and what is left behind goes soon.
@@ -43,10 +44,10 @@ fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind
     let ready = begun.elapsed();
 
     let pushes: Vec<(char, usize)> = (0..side).flat_map(|number| [('a', number), ('b', number)]).collect();
-    let acknowledged = kill_while_pushing(&replicas, &mut chance, kills, &pushes);
+    let acknowledged = kill_meanwhile(&replicas, &mut chance, kills, &pushes, [&pair, &copy]);
     let killed = begun.elapsed();
     let sides = ["side:a", "side:b"].map(|tag| replicas.data(tag));
-    let pushed = sides.iter().flatten().cloned().collect();
+    let pushed: BTreeSet<String> = sides.iter().flatten().cloned().collect();
     assert!(acknowledged.is_subset(&pushed), "what was acknowledged stays: {acknowledged:?} in {pushed:?}");
     let pairs = all_done(&replicas, &pair, sides[0].len() * sides[1].len());
     let copies = all_done(&replicas, &copy, pairs.len());
@@ -90,21 +91,33 @@ fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind
     );
 }
 
-/// Pushes while processes are killed, each once before any is killed a second time; the ids that were acknowledged.
-fn kill_while_pushing(
+/// Pushes while processes are killed, each once before any is killed a second time, and goes on to kill while Runs of
+/// these Plans are made; the ids that were acknowledged.
+fn kill_meanwhile(
     replicas: &Replicas,
     chance: &mut Chance,
     kills: usize,
     pushes: &[(char, usize)],
+    plans: [&str; 2],
 ) -> BTreeSet<String> {
+    let runs = pushes.len() * pushes.len() / 2;
+    // One pusher for each side.
+    let (hand_out, to_push): (Vec<_>, Vec<_>) = [mpsc::channel(), mpsc::channel()].into_iter().unzip();
     std::thread::scope(|scope| {
-        let (mut pushers, mut order) = (Vec::new(), Vec::new());
+        let pusher = |numbers: Receiver<(char, usize)>| {
+            let each = move |(side, number)| push(replicas, side, number);
+            scope.spawn(move || numbers.into_iter().map(each).collect::<Vec<_>>())
+        };
+        let pushers: Vec<_> = to_push.into_iter().map(pusher).collect();
+        let (mut begun, mut order) = (0, Vec::new());
         for kill in 0..kills {
-            // All are begun in the first half, so that there is work under way up to the last kill.
-            let now = (pushes.len() * 2 * (kill + 1) / kills).min(pushes.len());
-            for (side, number) in &pushes[pushers.len()..now] {
-                pushers.push(scope.spawn(|| push(replicas, *side, *number)));
+            // A third of the kills falls on pushes, the others are spread over the Runs, however fast those are.
+            let now = (pushes.len() * (kill + 1) / (kills / 3)).min(pushes.len());
+            for (place, push) in pushes.iter().enumerate().take(now).skip(begun) {
+                hand_out[place % 2].send(*push).expect("a pusher takes all");
             }
+            begun = now;
+            until_done(replicas, plans, runs * kill.saturating_sub(kills / 3) / kills);
             if order.is_empty() {
                 order = (0..replicas.count()).collect();
             }
@@ -113,7 +126,8 @@ fn kill_while_pushing(
             std::thread::sleep(Duration::from_millis(chance.below(PAUSE)));
             replicas.kill(victim);
         }
-        pushers.into_iter().map(|pusher| pusher.join().expect("a push does not panic")).collect()
+        drop(hand_out);
+        pushers.into_iter().flat_map(|pusher| pusher.join().expect("a pusher does not panic")).collect()
     })
 }
 
@@ -134,8 +148,8 @@ fn apply(replicas: &Replicas, step: &Step) -> String {
 fn all_done(replicas: &Replicas, plan: &str, count: usize) -> Vec<Value> {
     let (mut seen, mut since) = (0, Instant::now());
     loop {
-        // Where a Run fails so does the command, and what is listed then tells more.
-        replicas.world().knit(&["--profile", "api-0", "run", "wait", "--plan", plan]);
+        // Where a Run fails or is stuck so does the command, and what is listed then tells more.
+        replicas.world().knit(&["--profile", "api-0", "run", "wait", "--plan", plan, "--timeout", "30s"]);
         let runs = replicas.list(&["run", "find", "--planid", plan]);
         let done = runs.iter().filter(|run| run["status"] == "done").count();
         assert!(!runs.iter().any(|run| run["status"] == "failed"), "no Run fails: {runs:#?}");
@@ -148,6 +162,19 @@ fn all_done(replicas: &Replicas, plan: &str, count: usize) -> Vec<Value> {
         }
         assert!(since.elapsed() < STUCK, "only {done} of {count} Runs are done: {runs:#?}");
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until so many Runs of these Plans are done.
+fn until_done(replicas: &Replicas, plans: [&str; 2], count: usize) {
+    let limit = Instant::now() + STUCK;
+    let done = |plan| {
+        let runs = replicas.list(&["run", "find", "--planid", plan]);
+        runs.iter().filter(|run| run["status"] == "done").count()
+    };
+    while plans.map(done).iter().sum::<usize>() < count {
+        assert!(Instant::now() < limit, "there are not {count} Runs that are done");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 
@@ -173,9 +200,10 @@ impl Leftovers {
 
     fn all_others_are_gone(&self, replicas: &Replicas) {
         let known: BTreeSet<String> = replicas.list(&["data", "find"]).iter().filter_map(claim_of).collect();
-        let claims = replicas.cluster().gone("pvc", |name| !known.contains(name));
+        // Claims go after the Pods that mount them.
         let objects = replicas.cluster().gone(Self::KINDS, |name| !self.objects.contains(name));
-        assert_eq!((claims, objects), (Ok(()), Ok(())), "left behind");
+        let claims = replicas.cluster().gone("pvc", |name| !known.contains(name));
+        assert_eq!((objects, claims), (Ok(()), Ok(())), "left behind");
         assert_eq!(replicas.cluster().names("pvc"), known, "each Data has its volume");
     }
 }

@@ -5,16 +5,17 @@
 use super::Trouble;
 use super::hands::Hands;
 use crate::app::App;
-use crate::clock::{self, Stopwatch};
+use crate::clock;
 use crate::engine::Volume;
 use knit_api::id::RunId;
 use knit_api::run::RunStatus;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// Volumes that no row knows, and for how long that is known; none for longer than this process lives.
-pub(super) type Suspects = HashMap<Volume, Option<Stopwatch>>;
+pub(super) type Suspects = HashMap<Volume, Option<Instant>>;
 
 /// How long a Run is held while a stray worker of it is removed: longer than that may take.
 const HOLD: Duration = Duration::from_mins(5);
@@ -60,22 +61,23 @@ async fn strays(app: &App) -> Result<Vec<Volume>, Trouble> {
 /// Removes what has been a stray for long enough; returns what is one now.
 async fn remove_strays(app: &App, suspects: &Suspects) -> Result<Suspects, Trouble> {
     let grace = app.settings.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.stray_grace);
-    let mut now = Suspects::new();
-    for volume in strays(app).await? {
-        let Some(since) = suspects.get(&volume).copied() else {
-            now.insert(volume, Some(Stopwatch::start()));
-            continue;
-        };
-        now.insert(volume.clone(), since);
-        if since.is_some_and(|since| since.elapsed() < grace) {
-            continue;
-        }
+    let (now, due) = judge(strays(app).await?, suspects, grace, Instant::now());
+    for volume in due {
         match app.engine.remove_volume(&volume).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %volume, "removed a volume that no row knows"),
             Err(error) => tracing::error!(r#loop = "housekeep", %volume, %error, "a stray volume stays for now"),
         }
     }
     Ok(now)
+}
+
+/// What is suspected after a look that found these strays, and which of them have been for the whole grace.
+fn judge(strays: Vec<Volume>, suspects: &Suspects, grace: Duration, now: Instant) -> (Suspects, Vec<Volume>) {
+    let known = |volume: &Volume| suspects.get(volume).copied();
+    let long_enough = |since: Option<Instant>| since.is_none_or(|since| now.duration_since(since) >= grace);
+    let due = strays.iter().filter(|volume| known(volume).is_some_and(long_enough)).cloned().collect();
+    let since = |volume: &Volume| known(volume).unwrap_or(Some(now));
+    (strays.into_iter().map(|volume| (volume.clone(), since(&volume))).collect(), due)
 }
 
 /// Removes workers whose Run is unknown, over, or has not come to its start.
@@ -118,4 +120,35 @@ async fn is_stray(app: &App, run: &RunId) -> Result<bool, Trouble> {
         None | Some(RunStatus::Deactivated | RunStatus::Waiting) => true,
         Some(status) => status.is_over(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_a_stray_when_nobody_had_to_do_with_it_for_the_whole_grace() {
+        let (volume, grace, begin) = (Volume::from_stored("v".to_owned()), Duration::from_mins(1), Instant::now());
+        let look = |suspects: &Suspects, grace, after| judge(vec![volume.clone()], suspects, grace, begin + after);
+        let (first, due) = look(&Suspects::new(), grace, Duration::ZERO);
+        assert_eq!(due, []);
+        let (second, due) = look(&first, grace, grace / 2);
+        assert_eq!(due, []);
+        assert_eq!(look(&second, grace, grace).1, std::slice::from_ref(&volume));
+
+        let (used, _) = judge(Vec::new(), &second, grace, begin + grace);
+        let (again, due) = look(&used, grace, grace * 2);
+        assert_eq!(due, [], "somebody had to do with it meanwhile");
+        assert_eq!(
+            look(&again, Duration::ZERO, grace * 2).1,
+            std::slice::from_ref(&volume),
+            "without a grace two looks are enough"
+        );
+        let left = Suspects::from([(volume.clone(), None)]);
+        assert_eq!(
+            look(&left, grace, Duration::ZERO).1,
+            std::slice::from_ref(&volume),
+            "it was one before this process began"
+        );
+    }
 }

@@ -29,8 +29,11 @@ use tokio::time::Instant;
 
 /// Agents that are filled or sealed at one time; further ones wait.
 const WRITERS: usize = 32;
-/// How long the cluster may take to end an agent that was told to.
-const END: Duration = Duration::from_secs(30);
+/// How long the cluster may take to end an agent that was told to. On a busy node that takes a while, and a push
+/// whose bytes are all there would fail for it.
+const END: Duration = Duration::from_mins(2);
+/// When to look again whether an agent is there, as long as the cluster cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long an agent may take to be ready: its volumes are bound and mounted, and our image is fetched, meanwhile.
 const READY: Duration = Duration::from_mins(2);
 /// Whatever happens, an agent does not live longer.
@@ -365,7 +368,7 @@ impl Agent {
             let gone = |pod: Option<&Pod>| pod.is_none_or(is_over).then_some(());
             // As long as the cluster cannot be watched, connections say whether they hold.
             while !matches!(cache.wait_for_pod(&name, clock::deadline(DEADLINE), gone).await, Ok(Some(()))) {
-                tokio::time::sleep(END).await;
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
             let cause = "its Pod is gone: somebody deleted it, or its node is gone".to_owned();
             EngineError::Unavailable { what: format!("asking agent {name}"), cause }
