@@ -49,6 +49,10 @@ use url::Url;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a server may be silent where nothing long is asked of it.
 const SILENCE: Duration = Duration::from_mins(2);
+/// How long a server may take no more of what is sent to it. On a cluster it takes a Data only when there is a Pod for
+/// it, whose image and volume may take their time; reqwest alone would give up after 30 seconds.
+#[cfg(target_os = "linux")]
+const FULL: Duration = Duration::from_mins(3);
 /// Most redirects that are followed.
 const REDIRECTS: usize = 10;
 /// Largest JSON answer that is read, in bytes.
@@ -241,6 +245,10 @@ pub fn connections(root: &Url) -> reqwest::ClientBuilder {
         .tcp_keepalive(Duration::from_mins(1))
         .tcp_nodelay(true)
         .referer(false);
+    #[cfg(target_os = "linux")]
+    {
+        builder = builder.tcp_user_timeout(FULL);
+    }
     if is_loopback(root) {
         // A proxy leads away from this machine, and would be given the token; and reading the system's
         // certificates costs time.
