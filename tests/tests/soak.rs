@@ -15,9 +15,21 @@ use std::time::{Duration, Instant};
 const STUCK: Duration = Duration::from_mins(4);
 /// Longest pause between two kills, in milliseconds.
 const PAUSE: u64 = 5_000;
-/// What is given up is taken up soon, and what is left behind goes soon.
-const FLAGS: [&str; 10] =
-    ["--grace", "2s", "--lease", "5s", "--housekeeping", "5s", "--stray-grace", "20s", "--agent-idle", "5s"];
+/// What is given up is taken up soon, and what is left behind goes soon; what starts may take its time, as much does.
+const FLAGS: [&str; 12] = [
+    "--grace",
+    "2s",
+    "--lease",
+    "10s",
+    "--housekeeping",
+    "5s",
+    "--stray-grace",
+    "20s",
+    "--agent-idle",
+    "5s",
+    "--start-grace",
+    "90s",
+];
 
 #[test]
 fn servers_killed_at_random_lose_no_run_make_none_twice_and_leave_nothing_behind() {
