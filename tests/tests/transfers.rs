@@ -23,9 +23,10 @@ const LARGE: usize = 384 << 20;
 #[track_caller]
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     // A cluster starts a Pod first, and each look at it costs a process.
-    let (limit, pause) = match cluster::chosen() {
-        true => (Duration::from_mins(3), Duration::from_millis(200)),
-        false => (Duration::from_mins(1), Duration::from_millis(2)),
+    let (limit, pause) = if cluster::chosen() {
+        (Duration::from_mins(3), Duration::from_millis(200))
+    } else {
+        (Duration::from_mins(1), Duration::from_millis(2))
     };
     let patience = Instant::now() + limit;
     while !so() {
