@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// How long the cluster may take for what follows by itself.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Variable of the environment that sets the server's `--start-grace`, for stories in which much starts at once.
-pub const START_GRACE: &str = "KNIT_TESTS_START_GRACE";
 /// On every namespace of a story: what an interrupted run leaves is found by it.
 pub const LABEL: &str = "knit-tests/story";
 
@@ -197,7 +195,7 @@ impl Cluster {
 ) &
 # What a story sets itself.
 case " $* " in *' --database-file '*) ;; *) set -- "$@" --database-file '{database}' ;; esac
-case " $* " in *' --start-grace '*) ;; *) set -- "$@" --start-grace "${{{START_GRACE}:-30s}}" ;; esac
+case " $* " in *' --start-grace '*) ;; *) set -- "$@" --start-grace 30s ;; esac
 exec '{knitd}' "$@" --kubeconfig '{kubeconfig}' --namespace {namespace} --image '{image}' \
     --reach {reach} --registry-name localhost:{port} --registry-anonymous-pull --initial-capacity 64Mi
 "#,

@@ -2,7 +2,7 @@
 //! cluster's Deployments are, as far as processes that may die can tell.
 
 use crate::World;
-use crate::cluster::{Cluster, START_GRACE, free_port};
+use crate::cluster::{Cluster, free_port};
 use crate::ran::Ran;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::{Map, Value, json};
@@ -177,7 +177,6 @@ impl Member {
     fn start(&mut self, command: impl Fn(&PathBuf) -> Command) {
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = command(&self.program);
-        command.env(START_GRACE, "90s");
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("knitd starts");
         let stdout = child.stdout.take().expect("its output is piped");

@@ -183,7 +183,7 @@ fn a_worker_that_lacks_something_names_what_it_lacks() {
         return;
     }
     let _cluster = beside_others();
-    let (world, image) = world_with_input(&["--start-grace", "20s"]);
+    let (world, image) = world_with_input(&["--start-grace", "30s"]);
     let missing = world.apply(&step("story/not-there:v1", "true"));
     let unreachable = world.apply(&step("127.0.0.1:9/not-there:v1", "true"));
     let nobody = world.apply(&step(&image, "true # account").set("service_account", json!("nobody")));

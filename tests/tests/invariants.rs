@@ -35,8 +35,10 @@ const RULES: &[Rule] = &[
         words: &["kube", "libcontainer", "Command::new"],
     },
     Rule {
-        says: "only http/ and registry/ serve HTTP",
-        speaks_of: |path| server_except(path, &["http/", "registry/"]),
+        says: "only http/, registry/ and the doors of Pods serve HTTP",
+        speaks_of: |path| {
+            server_except(path, &["http/", "registry/", "engine/kubernetes/door/", "engine/kubernetes/dial"])
+        },
         words: &["axum", "hyper", "hyper_util", "tower_http"],
     },
     Rule {

@@ -61,7 +61,7 @@ async fn strays(app: &App) -> Result<Vec<Volume>, Trouble> {
 /// Removes what has been a stray for long enough; returns what is one now.
 async fn remove_strays(app: &App, suspects: &Suspects) -> Result<Suspects, Trouble> {
     let grace = app.settings.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.stray_grace);
-    let (now, due) = judge(strays(app).await?, suspects, grace, Instant::now());
+    let (now, due) = judge(strays(app).await?, suspects, grace, clock::deadline(Duration::ZERO));
     for volume in due {
         match app.engine.remove_volume(&volume).await {
             Ok(()) => tracing::info!(r#loop = "housekeep", %volume, "removed a volume that no row knows"),
@@ -130,25 +130,18 @@ mod tests {
     fn a_volume_is_a_stray_when_nobody_had_to_do_with_it_for_the_whole_grace() {
         let (volume, grace, begin) = (Volume::from_stored("v".to_owned()), Duration::from_mins(1), Instant::now());
         let look = |suspects: &Suspects, grace, after| judge(vec![volume.clone()], suspects, grace, begin + after);
+        let only = std::slice::from_ref(&volume);
         let (first, due) = look(&Suspects::new(), grace, Duration::ZERO);
         assert_eq!(due, []);
         let (second, due) = look(&first, grace, grace / 2);
         assert_eq!(due, []);
-        assert_eq!(look(&second, grace, grace).1, std::slice::from_ref(&volume));
+        assert_eq!(look(&second, grace, grace).1, only);
 
         let (used, _) = judge(Vec::new(), &second, grace, begin + grace);
         let (again, due) = look(&used, grace, grace * 2);
         assert_eq!(due, [], "somebody had to do with it meanwhile");
-        assert_eq!(
-            look(&again, Duration::ZERO, grace * 2).1,
-            std::slice::from_ref(&volume),
-            "without a grace two looks are enough"
-        );
+        assert_eq!(look(&again, Duration::ZERO, grace * 2).1, only, "without a grace two looks are enough");
         let left = Suspects::from([(volume.clone(), None)]);
-        assert_eq!(
-            look(&left, grace, Duration::ZERO).1,
-            std::slice::from_ref(&volume),
-            "it was one before this process began"
-        );
+        assert_eq!(look(&left, grace, Duration::ZERO).1, only, "it was one before this process began");
     }
 }

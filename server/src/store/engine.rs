@@ -509,6 +509,14 @@ impl Server {
     }
 }
 
+/// Begins a transaction even when nobody waits for it any more; then it is undone. A beginning that is cut off is not:
+/// its connection would go back to the others with a transaction open, and the next statements would be part of that.
+async fn to_its_end<T: Send + 'static>(
+    beginning: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    tokio::spawn(beginning).await.unwrap_or_else(|ended| Err(sqlx::Error::Protocol(ended.to_string())))
+}
+
 /// Closes the database's files to other users. SQLite gives the files it makes beside the database the
 /// database's mode; those of an earlier process are closed by themselves.
 fn keep_private(path: &Path) -> std::io::Result<()> {
@@ -605,7 +613,8 @@ impl Database {
         let on = match self {
             Self::Sqlite { write, .. } => On::Sqlite(write.begin_with("begin immediate").await?),
             Self::Postgres(pool, server) => {
-                let begun = server.answers(pool.begin()).await;
+                let pool = pool.clone();
+                let begun = server.answers(to_its_end(async move { pool.begin().await })).await;
                 On::Postgres(self.explained(begun).await?, Arc::clone(server))
             }
         };
@@ -618,7 +627,8 @@ impl Database {
         let on = match self {
             Self::Sqlite { read, .. } => On::Sqlite(read.begin().await?),
             Self::Postgres(pool, server) => {
-                let begun = server.answers(pool.begin_with(READING)).await;
+                let pool = pool.clone();
+                let begun = server.answers(to_its_end(async move { pool.begin_with(READING).await })).await;
                 On::Postgres(self.explained(begun).await?, Arc::clone(server))
             }
         };
@@ -794,6 +804,7 @@ async fn welcome(options: &PgConnectOptions, server: &Server) -> Db<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     #[tokio::test]
     async fn a_transaction_that_sqlite_undid_by_itself_does_not_keep_others_from_writing() {
@@ -814,6 +825,22 @@ mod tests {
         tx.commit().await.unwrap();
         let rows = db.rows("select n from t", &[]).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [2]);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_whose_beginning_is_cut_off_is_not_the_next_ones() {
+        let Some(url) = knit_tests::postgres::new_database() else { return };
+        let db = Database::open_postgres(&url, 4).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        tx.exec("create table t (n bigint)", &[]).await.unwrap();
+        tx.commit().await.unwrap();
+        for _ in 0..20 {
+            assert!(db.begin_reading().now_or_never().is_none(), "it waits for the server");
+            let mut tx = db.begin().await.unwrap();
+            tx.exec("insert into t values (1)", &[]).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        assert_eq!(db.rows("select n from t", &[]).await.unwrap().len(), 20);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::dial::{Ask, Door, Reply, Unanswered};
 use super::objects::agent::{AgentSpec, Mode, agent_labels, pod};
 use super::objects::pod::DOOR_PORT;
 use super::objects::secret;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::engine::{ByteStream, EngineError, Volume};
 use crate::settings::{Cluster, Reach};
 use futures_util::{StreamExt as _, stream};
@@ -35,7 +35,7 @@ const END: Duration = Duration::from_mins(2);
 /// When to look again whether an agent is there, as long as the cluster cannot be watched.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long an agent may take to be ready: its volumes are bound and mounted, and our image is fetched, meanwhile.
-const READY: Duration = Duration::from_mins(2);
+pub(super) const READY: Duration = Duration::from_mins(2);
 /// Whatever happens, an agent does not live longer.
 const DEADLINE: Duration = Duration::from_hours(48);
 
@@ -119,7 +119,7 @@ enum Standing {
 
 /// What was seen of a Pod until it is ready.
 struct Way {
-    begun: Instant,
+    begun: Stopwatch,
     /// Until when it must be there.
     deadline: Instant,
     seen: bool,
@@ -134,7 +134,7 @@ struct Way {
 impl Way {
     fn new(grace: Duration) -> Self {
         let reason = "the cluster has not told of it yet".to_owned();
-        Self { begun: Instant::now(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
+        Self { begun: Stopwatch::start(), deadline: clock::deadline(READY), seen: false, reason, stuck: None, grace }
     }
 
     /// Takes in how the Pod stands; none while it is not known at all.

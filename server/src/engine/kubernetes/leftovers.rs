@@ -2,7 +2,7 @@
 //! and Secrets whose Job or Pod is gone.
 
 use super::Shared;
-use super::agents::is_left;
+use super::agents::{READY, is_left};
 use super::cache::ours;
 use super::claims::is_older_than;
 use super::client::{Delete, Deleted, Kind};
@@ -24,7 +24,7 @@ impl Shared {
         let now = clock::file_time();
         let mut removed = 0;
         // A server that lives gives up what does not start.
-        let patience = self.settings.stray_grace.max(self.settings.start_grace * 2);
+        let patience = READY + self.settings.stray_grace;
         for pod in agents.iter().filter(|pod| is_left(pod, now, patience)) {
             removed += self.remove_leftover(pod, "an agent that nobody uses").await?;
         }
