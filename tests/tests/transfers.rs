@@ -4,7 +4,7 @@
 use knit_tests::able::{NODE, ROOT};
 use knit_tests::ran::Following;
 use knit_tests::world::tree;
-use knit_tests::{Chance, World, able};
+use knit_tests::{Chance, World, able, cluster};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -22,10 +22,16 @@ const LARGE: usize = 384 << 20;
 /// Waits until this is so, looking again and again: nothing announces it.
 #[track_caller]
 fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_mins(1);
+    // A cluster starts a Pod first, and each look at it costs a process.
+    let (limit, pause) = if cluster::chosen() {
+        (Duration::from_mins(3), Duration::from_millis(200))
+    } else {
+        (Duration::from_mins(1), Duration::from_millis(2))
+    };
+    let patience = Instant::now() + limit;
     while !so() {
         assert!(Instant::now() < patience, "{what} does not happen");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
     }
 }
 
