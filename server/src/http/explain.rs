@@ -14,10 +14,13 @@ use axum::http::HeaderMap;
 use knit_api::id::{DataId, PlanId, RunId};
 use knit_api::run::RunStatus;
 use knit_api::why::Why;
+use std::time::Duration;
 
 /// The most that is told of the end of a log.
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 4 << 10;
+/// How long it may take to be read: what explains a Run must not wait for what is in its way.
+const TAIL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// `POST /plans/dry-run`: the body and its checks are those of `POST /plans`, and nothing is written.
 pub(super) async fn dry_run(State(app): State<App>, headers: HeaderMap, body: Body) -> Answer {
@@ -82,10 +85,15 @@ async fn log_tail(app: &App, id: &RunId) -> Answer<Option<String>> {
     let place = app.store.log_place(id).await?;
     let Some(place) = place.filter(|place| is_worth_reading(place.status)) else { return Ok(None) };
     let Some(volume) = place.volume else { return Ok(None) };
-    match app.engine.log_tail(id, &volume, TAIL_BYTES).await {
-        Ok(bytes) => Ok(last_lines(&bytes)),
-        Err(EngineError::NotFound(_)) => Ok(None),
-        Err(error) => {
+    let reading = tokio::time::timeout(TAIL_PATIENCE, app.engine.log_tail(id, &volume, TAIL_BYTES));
+    match reading.await {
+        Ok(Ok(bytes)) => Ok(last_lines(&bytes)),
+        Ok(Err(EngineError::NotFound(_))) => Ok(None),
+        Err(_) => {
+            tracing::warn!(run = %id, "the end of a log takes too long to be read to explain its Run");
+            Ok(None)
+        }
+        Ok(Err(error)) => {
             tracing::warn!(run = %id, %error, "the end of a log cannot be read to explain its Run");
             Ok(None)
         }

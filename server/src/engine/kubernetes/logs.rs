@@ -47,7 +47,16 @@ impl Shared {
     }
 
     pub(super) async fn log_tail(&self, run: &RunId, volume: &Volume, most: usize) -> Result<Vec<u8>, EngineError> {
-        let tail = match self.live_recorder(run).await? {
+        let sight = self.look(run).await?;
+        if let Some(Observation::Preparing { .. }) = sight.as_ref().map(|sight| &sight.seen.observation) {
+            // No agent is started for what cannot be there yet.
+            return Err(EngineError::NotFound(format!("the log in {volume}")));
+        }
+        let recorder = match &sight {
+            Some(sight) => self.recorder_in(run, sight).await?,
+            None => None,
+        };
+        let tail = match recorder {
             Some(recorder) => recorder.log_tail(most).await?,
             None => self.read_with(volume, || Ask::get(format!("/volumes/{volume}/log?from=-{most}"))).await?,
         };
@@ -63,14 +72,7 @@ impl Shared {
         })
     }
 
-    /// The recorder of a Run's worker, if it runs.
-    async fn live_recorder(&self, run: &RunId) -> Result<Option<Recorder>, EngineError> {
-        match self.look(run).await? {
-            Some(sight) => self.recorder_in(run, &sight).await,
-            None => Ok(None),
-        }
-    }
-
+    /// The recorder of a worker, if it runs.
     async fn recorder_in(&self, run: &RunId, sight: &Sight) -> Result<Option<Recorder>, EngineError> {
         match pod_of(sight).filter(|pod| runs(pod)) {
             Some(pod) => Recorder::of(run, pod, &self.client, &self.settings).await,
