@@ -106,7 +106,7 @@ fn a_folder_of_very_many_entries_keeps_nobody_waiting() {
     let run = world.the_run_once_it_is_there(&plan);
     world.follow_log(&run).until("written");
     // The output is being sealed now, or will be soon: others are served meanwhile.
-    world.status(&[]).ok();
+    world.run_of(&run);
     world.push(&world.folder("y", &[("y", b"y")]), &["other:data"]);
     world.all_done(&plan);
     let pulled = world.pull(&world.the_data(&["c:d"]));
