@@ -154,5 +154,7 @@ async fn a_worker_that_never_started_is_concluded_without_an_agent() {
     assert_eq!(agents(&place).await, 0);
     let manifest = place.engine.manifest(&sealed[0].digest, None).await.unwrap();
     assert!(!whole(Ok(manifest.stream)).await.is_empty());
-    assert_eq!(place.living(&run).await, []);
+    // Nothing of it can write; how long the node takes to forget it is the node's.
+    let living = place.living(&run).await;
+    assert!(living.iter().all(|pod| pod.metadata.deletion_timestamp.is_some()), "{living:#?}");
 }
